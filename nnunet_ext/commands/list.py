@@ -1,0 +1,91 @@
+"""``nnunet_ext list``: the tables of trainers, networks, datasets and planners, as text or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+
+def _trainers() -> Rows:
+    from nnunet_ext.trainers.registry import TRAINERS
+
+    return [asdict(row) for row in TRAINERS.values()]
+
+
+def _networks() -> Rows:
+    from nnunet_ext.architectures import NETWORKS
+
+    return [asdict(row) for row in NETWORKS]
+
+
+def _planners() -> Rows:
+    from nnunet_ext.planning import PLANNERS
+
+    return [asdict(row) for row in PLANNERS]
+
+
+def _datasets() -> Rows:
+    from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+
+    fields = ("name", "title", "years_or_release", "cases", "licence", "doi", "channels", "download")
+    return [{field: getattr(get(name), field) for field in fields} for name in DATASETS]
+
+
+# what to list -> its rows, and the columns that fit a line
+TABLES: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
+    "trainers": (_trainers, ("name", "network", "summary")),
+    "networks": (_networks, ("name", "trainers", "reference_parameters", "doi")),
+    "datasets": (_datasets, ("name", "years_or_release", "cases", "title")),
+    "planners": (_planners, ("name", "plans_name", "summary")),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=TABLES)
+    parser.add_argument("--json", action="store_true", help="print every row as a JSON object with all it says")
+    parser.epilog = "example: nnunet_ext list trainers"
+
+
+def run(args: argparse.Namespace) -> int:
+    make_rows, columns = TABLES[args.what]
+    rows = make_rows()
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print_table(rows, columns)
+    if args.what == "trainers":
+        _print_suffixes()
+    return 0
+
+
+def print_table(rows: Rows, columns: tuple[str, ...]) -> None:
+    """Columns as wide as their widest cell, headed by their names."""
+    cells = [[column.replace("_", " ") for column in columns]] + [
+        [_text(row[column]) for column in columns] for row in rows
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value)
+
+
+def _print_suffixes() -> None:
+    from nnunet_ext.trainers.variants import SUFFIXES
+
+    width = max(len(suffix.spelling) for suffix in SUFFIXES)
+    print("\nsuffixes, in any number; other orders than this one work too, in folders of their own:")
+    for suffix in SUFFIXES:
+        print(f"  {suffix.spelling:<{width}}  {suffix.help}")
+    print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

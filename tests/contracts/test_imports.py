@@ -1,0 +1,79 @@
+"""Imports run one way between the rooms of the package (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "nnunet_ext"
+
+# room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import errors.
+ALLOWED: dict[str, set[str]] = {
+    "architectures": set(),
+    "planning": {"architectures", "nnunetv2"},
+    "trainers": {"architectures", "planning", "_startup", "nnunetv2"},
+    "_discovery": {"trainers"},
+    "dataset_conversion": {"nnunetv2"},
+    "phantoms": {"dataset_conversion"},
+    "evaluation": set(),
+    "report": {"evaluation"},
+    "doctor": {"architectures", "planning", "trainers", "dataset_conversion", "_startup", "nnunetv2"},
+    "demo": {
+        "architectures",
+        "planning",
+        "trainers",
+        "dataset_conversion",
+        "phantoms",
+        "evaluation",
+        "report",
+        "nnunetv2",
+    },
+}
+# rooms that must run where these are absent
+FORBIDDEN: dict[str, set[str]] = {
+    "architectures": {"nnunetv2", "os", "pathlib"},
+    "dataset_conversion": {"torch"},
+    "phantoms": {"torch"},
+    "evaluation": {"torch"},
+    "report": {"torch"},
+}
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import; the house imports absolutely"
+            yield node.module or ""
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def rooms() -> list[str]:
+    return sorted(
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ("commands", "__pycache__")
+    )
+
+
+def test_every_room_has_a_rule() -> None:
+    assert set(rooms()) == set(ALLOWED), "a room without a rule, or a rule without its room"
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_room_imports_only_what_lies_before_it(room: str) -> None:
+    wrong = []
+    for file in sorted((PACKAGE / room).rglob("*.py")):
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[0] == "nnunet_ext" and len(parts) > 1:
+                target = parts[1]
+                if target not in ALLOWED[room] | {room, "errors", "__version__"}:
+                    wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+            elif parts[0] == "nnunetv2" and "nnunetv2" not in ALLOWED[room]:
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+            if parts[0] in FORBIDDEN.get(room, set()):
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []

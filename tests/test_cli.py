@@ -1,0 +1,65 @@
+"""The console command: its table, its exit codes, its speed of start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_ext.cli import COMMANDS, main
+from nnunet_ext.errors import UserError
+
+
+def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["-h"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(f"  {command.name} " in shown for command in COMMANDS)
+
+
+def test_no_arguments_shows_the_overview_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [c.name for c in COMMANDS if not c.passes_arguments])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "-h"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    _, _, examples = shown.partition("example")
+    assert f"nnunet_ext {command} " in examples, "every help text shows one real example"
+
+
+def test_unknown_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["covert"]) == 2
+    line = "error: unknown command 'covert' - did you mean 'convert'? 'nnunet_ext -h' lists the commands\n"
+    assert capsys.readouterr().err == line
+
+
+def test_user_error_is_one_line_with_code_file_and_remedy() -> None:
+    error = UserError("compressed stream\nends early", file="a/b.nii.gz", remedy="download it again", code="GZ01")
+    assert str(error) == "GZ01: compressed stream ends early (a/b.nii.gz) - download it again"
+
+
+def test_user_error_survives_a_process_pool() -> None:
+    import pickle
+
+    error = UserError("text", file="f", remedy="r", code="C1")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    "argv", [["-h"], *(["list", what] for what in ("trainers", "networks", "planners", "datasets"))]
+)
+def test_listing_imports_no_heavy_package(argv: list[str]) -> None:
+    code = (
+        "import sys; from nnunet_ext.cli import main\n"
+        f"try: main({argv!r})\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'SimpleITK', 'nnunetv2', 'pandas') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr
