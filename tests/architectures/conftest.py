@@ -1,0 +1,108 @@
+"""The golden numbers of CFNet and the rules by which their weights and inputs were drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "cfnet"
+
+
+class CFNetGolden:
+    """Golden numbers of the reference implementation; see ``tests/golden/README.md``."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, Any] = json.loads((GOLDEN / "golden.json").read_text())
+        self.live: dict[str, list[int]] = {
+            entry["key"]: entry["shape"] for entry in json.loads((GOLDEN / "live_keys.json").read_text())["entries"]
+        }
+        self.outputs: Mapping[str, np.ndarray] = np.load(GOLDEN / "outputs.npz")
+
+    @staticmethod
+    def uniform(name: str, shape: Sequence[int]) -> np.ndarray:
+        """Numbers in [-1, 1) that depend on the name alone."""
+        generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+        return 2 * generator.random(size=tuple(shape)) - 1
+
+    def fill(self, key: str, shape: Sequence[int]) -> np.ndarray:
+        """The tensor of a published key."""
+        if key.endswith("num_batches_tracked"):
+            return np.array(0)
+        values = self.uniform(key, shape)
+        if key.endswith("running_var"):
+            return 1 + 0.5 * values
+        if key.endswith(("running_mean", "bias")):
+            return 0.1 * values
+        if len(shape) == 1:
+            return 1 + 0.2 * values
+        values = values * math.sqrt(3 / math.prod(shape[1:]))
+        if key.endswith(("kv1.weight", "kv2.weight")):
+            values = values * 0.25
+        return values * 512 if key == "aspp3.conv2.weight" else values
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {key: torch.as_tensor(self.fill(key, shape)) for key, shape in self.live.items()}
+
+    def image(self, name: str, shape: Sequence[int]) -> torch.Tensor:
+        return torch.as_tensor(math.sqrt(3) * self.uniform(name, shape))
+
+
+@pytest.fixture(scope="session")
+def golden() -> CFNetGolden:
+    return CFNetGolden()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(single_thread: None) -> None:
+    """Everything below runs on one thread."""
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    """``relative_error(actual, expected)``: largest difference over the largest expected magnitude."""
+
+    def measure(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray) -> float:
+        actual, expected = (
+            x.detach().numpy() if isinstance(x, torch.Tensor) else np.asarray(x) for x in (actual, expected)
+        )
+        assert actual.shape == expected.shape, f"shape {actual.shape} instead of {expected.shape}"
+        return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def plan_arguments():
+    """``plan_arguments(dimension=3, n_stages=3, ...)``: small keyword arguments of a plain U-Net's plan."""
+
+    def make(dimension: int = 3, n_stages: int = 3, features: Sequence[int] | None = None, **changes: Any) -> dict:
+        names = {2: "2d", 3: "3d"}
+        arguments = {
+            "input_channels": 2,
+            "num_classes": 3,
+            "n_stages": n_stages,
+            "features_per_stage": list(features or [8 * 2**stage for stage in range(n_stages)]),
+            "conv_op": getattr(torch.nn, f"Conv{names[dimension]}"),
+            "kernel_sizes": [[3] * dimension] * n_stages,
+            "strides": [[1] * dimension] + [[2] * dimension] * (n_stages - 1),
+            "n_conv_per_stage": [2] * n_stages,
+            "n_conv_per_stage_decoder": [2] * (n_stages - 1),
+            "conv_bias": True,
+            "norm_op": getattr(torch.nn, f"InstanceNorm{names[dimension]}"),
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": torch.nn.LeakyReLU,
+            "nonlin_kwargs": {"inplace": True},
+        }
+        return {**arguments, **changes}
+
+    return make
