@@ -1,0 +1,97 @@
+"""Trainers of CFNet (docs/trainers.md): self-configuring with nnU-Net's own recipe, and as published.
+
+Y. Cheng, Y. Zheng, J. Wang, "CFNet: Automatic multi-modal brain tumor segmentation through hierarchical coarse-to-fine
+fusion and feature communication", Biomedical Signal Processing and Control 2025, 106876, doi
+10.1016/j.bspc.2024.106876; recipe from the authors' code (YaruC/CFNet, train.py).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_ext.architectures.cfnet import CFNet
+from nnunet_ext.errors import UserError
+from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.recipe import Recipe
+
+# (T1, T2) and (T1ce, FLAIR), the published pairs, in nnU-Net's channel order T1, T1ce, T2, FLAIR
+BRATS_PAIRS = ((0, 2), (1, 3))
+RESNET50 = "nnUNet_ext_resnet50"  # environment variable: file to start the published network from
+STRIDE = 16  # of the deepest map of the published network
+
+
+class nnUNetTrainerCFNet(BaseTrainer):
+    """Self-configuring CFNet for any plans, trained as nnU-Net trains: what differs from ``nnUNetTrainer`` is the
+    network."""
+
+    network_class = CFNet
+
+
+class nnUNetTrainerCFNet_paper(BaseTrainer):
+    """CFNet as published, for 2D configurations with four image channels in nnU-Net's BraTS order T1, T1ce, T2, FLAIR.
+
+    Network, loss and optimizer are the published ones; batch, patch, augmentation, folds and evaluation are
+    nnU-Net's. The published schedule of 200 epochs is stretched over the epochs trained. Weights start at random, or
+    those of stem and streams with the ResNet-50 that the environment variable ``nnUNet_ext_resnet50`` names (a state
+    dict under torchvision's keys).
+    """
+
+    network_class = CFNet
+    recipe = Recipe(
+        # authors' train.py: SGD, lr 0.01, momentum 0.9, weight decay 5e-4 on all parameters, no clipping
+        optimizer_options={"momentum": 0.9},
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        gradient_clip=None,
+        schedule="cfnet_paper",
+        loss="cfnet_paper",
+        deep_supervision=False,
+    )
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """The published network; it has one output, whatever ``enable_deep_supervision`` says.
+
+        Raises:
+            UserError: the configuration is not 2D, or has not four channels, or a patch size that 16 does not divide.
+        """
+        patch_size = list(configuration_manager.patch_size)
+        if len(patch_size) != 2 or num_input_channels != 4 or any(size % STRIDE for size in patch_size):
+            raise UserError(
+                f"the published CFNet needs a 2d configuration, four image channels and sizes divisible by {STRIDE}; "
+                f"here: patch size {patch_size}, {num_input_channels} input channels",
+                remedy="use nnUNetTrainerCFNet, which configures itself for any of these",
+            )
+        return CFNet.reference(num_classes=num_output_channels, stream_channels=BRATS_PAIRS)
+
+    def initialize(self) -> None:
+        super().initialize()
+        network: Any = self._bare_network()
+        file = os.environ.get(RESNET50)
+        if file:
+            try:
+                weights = torch.load(file, map_location="cpu", weights_only=True)
+                network.load_resnet50(weights)
+            except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+                raise UserError(
+                    f"no weights of a ResNet-50 for {RESNET50}: {str(error).splitlines()[0]}",
+                    file=file,
+                    remedy=f"unset {RESNET50} to start at random",
+                ) from error
+            self.print_to_log_file(f"stem and streams start from {file}")
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Nothing to switch: the published network has no deep supervision."""

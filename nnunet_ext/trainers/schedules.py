@@ -1,0 +1,37 @@
+"""Learning rate schedules in closed form, factor = f(epoch, number of epochs): resuming needs no state of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def poly(epoch: int, num_epochs: int) -> float:
+    """nnU-Net's polynomial decay with exponent 0.9 (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z)."""
+    return (1 - epoch / num_epochs) ** 0.9
+
+
+def cfnet_paper(epoch: int, num_epochs: int) -> float:
+    """The exponential decay of CFNet's published code, 0.96 twice per epoch over 200 epochs: 0.96^(2e+1).
+
+    Those 200 epochs are mapped onto ``num_epochs``: 0.96^(1 + 400 e / num_epochs), equal to the code at 200.
+    """
+    return 0.96 ** (1 + 400 * epoch / num_epochs)
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {"poly": poly, "cfnet_paper": cfnet_paper}
+
+
+class EpochSchedule:
+    """Sets the learning rate of every parameter group from the epoch that nnU-Net hands to ``step``."""
+
+    def __init__(self, optimizer: Any, learning_rate: float, schedule: str, num_epochs: int) -> None:
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.factor = SCHEDULES[schedule]
+        self.num_epochs = num_epochs
+
+    def step(self, epoch: int) -> None:
+        """Called at the start of each epoch, counted from 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.factor(epoch, self.num_epochs)

@@ -1,0 +1,30 @@
+"""The folds: nnU-Net trains with those of the preprocessed folder, a converter writes those of the raw folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def difference(raw: Path, preprocessed: Path) -> str | None:
+    """One line naming both files if the preprocessed folds differ from the raw ones, else None.
+
+    The same rule as in nnU-Net's planning, which stops there with a bare assertion: every fold of the raw file must
+    be found unchanged, further folds are allowed. A file that is missing or unreadable is no difference: nnU-Net
+    speaks of it itself.
+    """
+    try:
+        wanted, used = (json.loads(file.read_text()) for file in (raw, preprocessed))
+        same = len(used) >= len(wanted) and all(
+            set(one[part]) == set(other[part])
+            for one, other in zip(wanted, used, strict=False)
+            for part in ("train", "val")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if same:
+        return None
+    return (
+        f"the folds in {preprocessed} differ from those in {raw}; training uses the former. "
+        f"To use the latter, delete {preprocessed}, plan again, and train every fold anew"
+    )

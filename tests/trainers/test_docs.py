@@ -1,0 +1,49 @@
+"""docs/trainers.md says what the tables say, and its example runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
+from nnunet_ext.trainers.losses import LOSSES
+from nnunet_ext.trainers.registry import TRAINERS, canonical_name
+from nnunet_ext.trainers.variants import SUFFIXES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text()
+
+
+def test_every_trainer_has_its_row():
+    assert set(re.findall(r"^\| `(nnUNetTrainer\w+)` \|", PAGE, re.MULTILINE)) == set(TRAINERS)
+
+
+def test_every_suffix_has_its_row_in_canonical_order():
+    assert re.findall(r"^\| `(_\S+)` \|", PAGE, re.MULTILINE) == [suffix.spelling for suffix in SUFFIXES]
+
+
+def test_every_trainer_name_in_a_command_resolves_and_is_canonical():
+    names = set(re.findall(r"-tr (nnUNetTrainer\S+)", PAGE))
+    assert names
+    assert {canonical_name(name) for name in names} == names
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "loss"),
+    [("nnUNetTrainerMyCFNet", "AdamW", "nnunet"), ("nnUNetTrainerMyCodedFocal", "SGD", "cfnet_paper_coded_focal")],
+)
+def test_the_trainers_of_the_example_are_found_and_train(toy, train, tmp_path, monkeypatch, name, optimizer, loss):
+    folder = tmp_path / "my_trainers"
+    folder.mkdir()
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    short = "\n\nfor mine in (nnUNetTrainerMyCFNet, nnUNetTrainerMyCodedFocal):\n"
+    short += "    mine.recipe = replace(mine.recipe, epochs=1, iterations=1, validation_iterations=1)\n"
+    (folder / "trainers_of_the_docs.py").write_text(code + short)
+    monkeypatch.setenv(VARIABLE, os.pathsep.join([str(folder), DISCOVERY_FOLDER]))
+    toy(channels=4, patch_2d=(32, 32))
+    trainer = train(name, "2d", checkpoints=False)
+    assert type(trainer.optimizer).__name__ == optimizer
+    assert trainer.recipe.loss == loss
+    assert loss == "nnunet" or loss in LOSSES
