@@ -1,0 +1,134 @@
+"""``nnunet_ext convert``: a downloaded dataset becomes nnU-Net's raw format."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+
+from nnunet_ext.errors import UserError
+
+_EXAMPLES = """\
+examples:
+  nnunet_ext convert brats2021 -i DOWNLOAD -d 137
+  nnunet_ext convert lgg --as 3d -i kaggle_3m
+  nnunet_ext convert auto -i archive.zip --dry-run
+
+'nnunet_ext convert --list' names the datasets, 'nnunet_ext info NAME' tells what is known of one.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EXAMPLES
+    parser.add_argument("name", nargs="?", help="the dataset, or auto for the only one that fits")
+    parser.add_argument(
+        "-i",
+        dest="sources",
+        metavar="SOURCE",
+        action="append",
+        default=[],
+        help="folder at any level of the download, or an archive of it; may be repeated",
+    )
+    parser.add_argument(
+        "-d", dest="dataset_id", metavar="ID", help="nnU-Net dataset id, 1 to 999 (default: the dataset's own)"
+    )
+    parser.add_argument("-o", dest="output", metavar="FOLDER", help="instead of the folder nnUNet_raw")
+    parser.add_argument("-n", dest="folder_name", metavar="DATASETNAME", help="what follows DatasetXXX_")
+    parser.add_argument(
+        "-np", dest="processes", metavar="N", type=int, help="worker processes (default: the cores, at most 8)"
+    )
+    parser.add_argument("--as", dest="target", metavar="FORM", help="lgg: 2d (slices, the default) or 3d (stacks)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done; no voxel is read, nothing written"
+    )
+    parser.add_argument(
+        "--link",
+        default="auto",
+        choices=("auto", "symlink", "hard", "copy"),
+        help="how unchanged images get into nnUNet_raw (default: auto)",
+    )
+    parser.add_argument(
+        "--splits", default="5", metavar="K|FILE", help="number of folds (default 5), 0 for none, or a json file"
+    )
+    parser.add_argument("--seed", type=int, default=12345, help="of the folds (default: nnU-Net's 12345)")
+    parser.add_argument(
+        "--groups", metavar="CSV", help="table with the columns case and group: what must stay in one fold"
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument(
+        "--allow",
+        metavar="CODE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="let an error pass as a warning, where that makes sense (docs/checks.md)",
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=int, help="only the first N training and test cases, to try things out"
+    )
+    parser.add_argument(
+        "--exclude-overlap",
+        metavar="DatasetXXX_NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="leave out cases that this dataset in nnUNet_raw holds too",
+    )
+    parser.add_argument("--only-tumour-slices", action="store_true", help="leave out slices with an empty mask")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted conversion, which is also the default"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="remove an earlier conversion in the folder and begin anew"
+    )
+    parser.add_argument("--verify", action="store_true", help="run nnU-Net's own integrity check at the end")
+    parser.add_argument("--json", action="store_true", help="print one json document instead of text")
+    parser.add_argument("--list", action="store_true", help="list the datasets")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.list:
+        from nnunet_ext.dataset_conversion.core.facts import one_line_each
+        from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+
+        print(one_line_each(get(name) for name in DATASETS))
+        return 0
+    if args.name is None or not args.sources:
+        raise UserError("a dataset and a source are needed", remedy="nnunet_ext convert NAME -i SOURCE")
+    from nnunet_ext.dataset_conversion.core import summary
+    from nnunet_ext.dataset_conversion.core.convert import convert
+    from nnunet_ext.dataset_conversion.core.options import Options
+
+    try:
+        conversion = convert(
+            args.name,
+            args.sources,
+            Options(
+                dataset_id=args.dataset_id,
+                output=args.output,
+                name=args.folder_name,
+                target=args.target,
+                processes=args.processes,
+                link=args.link,
+                splits=summary.splits_argument(args.splits),
+                seed=args.seed,
+                groups=args.groups,
+                strict=args.strict,
+                allow=tuple(args.allow),
+                limit=args.limit,
+                resume=args.resume,
+                restart=args.restart,
+                exclude_overlap=tuple(args.exclude_overlap),
+                only_labelled=args.only_tumour_slices,
+                dry_run=args.dry_run,
+                command=tuple(sys.argv),
+            ),
+        )
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: {shlex.join(sys.argv)}", file=sys.stderr)
+        return 130
+    if args.verify and conversion.complete:
+        summary.verify(conversion, args.processes)
+    print(json.dumps(summary.as_json(conversion), indent=2) if args.json else summary.as_text(conversion))
+    return summary.exit_code(conversion)

@@ -1,0 +1,28 @@
+"""The ways in which a case becomes files of nnU-Net: form -> (plan from names and headers, run with pixels)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nnunet_ext.dataset_conversion.core import series, volumes
+from nnunet_ext.dataset_conversion.core.checks import Finding
+from nnunet_ext.dataset_conversion.core.tasks import CaseResult, Task
+
+
+@dataclass(frozen=True)
+class Form:
+    plan: Callable[[Task], tuple[Task, list[Finding]]]
+    run: Callable[[Task], CaseResult]
+
+
+FORMS = {
+    "volume": Form(volumes.plan, volumes.run),
+    "slices": Form(series.plan, series.run),
+    "stack": Form(series.plan, series.run),
+}
+
+
+def run(task: Task) -> CaseResult:
+    """Convert one case (in a worker)."""
+    return FORMS[task.target.form].run(task)

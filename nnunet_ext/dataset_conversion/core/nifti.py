@@ -1,0 +1,203 @@
+"""Headers of NIfTI files: what they say of grid, geometry and storage. No voxel is read here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_ext.errors import UserError
+
+#: Bytes of a file that hold its header.
+HEADER_BYTES = 352
+_SIZE, _NIFTI_2_SIZE = 348, 540
+_SCALARS = "uif"
+
+# SimpleITK 2.5 reads an affine sheared by 1e-4 and refuses one sheared by 3e-4.
+_ORTHOGONAL = 1e-4
+_GEOMETRY = (
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a NIfTI header says.
+
+    Args:
+        shape: (x, y, z), the order of storage, fastest first.
+        dtype: numpy's name of the stored type, with byte order.
+        offset: first byte of the voxels.
+        spacing: (x, y, z) in mm, as stored.
+        affine: three rows of the matrix from voxel to RAS coordinates.
+        slope, inter: voxel value = slope * stored + inter.
+        squeezed: the file has further axes of length 1, which nnU-Net's reader would take for channels.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    offset: int
+    spacing: tuple[float, float, float]
+    affine: tuple[tuple[float, float, float, float], ...]
+    slope: float
+    inter: float
+    squeezed: bool = False
+
+    @property
+    def content_size(self) -> int:
+        """Bytes that the uncompressed file must have."""
+        return self.offset + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def parse(raw: bytes, file: str) -> Header:
+    """Read a NIfTI-1 header.
+
+    Args:
+        raw: the first bytes of the uncompressed file, ``HEADER_BYTES`` of them.
+        file: name for messages.
+
+    Raises:
+        UserError: IO01 if this is no single-file NIfTI-1, DT01, GEO05, GEO06.
+    """
+    header = _nibabel_header(raw, file)
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if len(shape) < 3 or min(shape[:3]) < 2 or any(size != 1 for size in shape[3:]):
+        raise UserError(
+            f"{file} has shape {'x'.join(map(str, shape))}: not a 3D image",
+            code="GEO05",
+            remedy="give one volume with more than one voxel along each axis",
+        )
+    dtype = header.get_data_dtype()
+    if dtype.kind not in _SCALARS or dtype.itemsize > 8:
+        raise UserError(
+            f"{file} stores {header.get_value_label('datatype')} voxels",
+            code="DT01",
+            remedy="integers or floats of at most 64 bits are needed",
+        )
+    spacing = (abs(float(header["pixdim"][1])), abs(float(header["pixdim"][2])), abs(float(header["pixdim"][3])))
+    affine = _affine(header, spacing, file)
+    slope, inter = header.get_slope_inter()
+    if not math.isfinite(header["vox_offset"]):
+        raise UserError(
+            f"{file} has a damaged NIfTI header: no place of voxels", code="IO01", remedy="fetch the file again"
+        )
+    offset = max(int(header["vox_offset"]), header.single_vox_offset)
+    x, y, z = shape[:3]
+    rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in affine[:3]]
+    return Header(
+        shape=(x, y, z),
+        dtype=dtype.str,
+        offset=offset,
+        spacing=spacing,
+        affine=tuple(rows),
+        slope=1.0 if slope is None else float(slope),
+        inter=0.0 if inter is None else float(inter),
+        squeezed=len(shape) > 3,
+    )
+
+
+def _nibabel_header(raw: bytes, file: str):  # type: ignore[no-untyped-def]
+    # nibabel is imported where a header is read: workers get headers handed in and start faster without it.
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.spatialimages import HeaderDataError
+
+    sizes = (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big"))
+    if _NIFTI_2_SIZE in sizes:
+        raise UserError(
+            f"{file} is NIfTI-2, which nnU-Net's reader cannot open", remedy="save it as NIfTI-1", code="IO01"
+        )
+    if len(raw) < _SIZE or _SIZE not in sizes:
+        raise UserError(f"{file} is not a NIfTI file", remedy="fetch the file again", code="IO01")
+    try:
+        header = Nifti1Header(raw[:_SIZE], check=False)
+        header.get_data_shape(), header.get_data_dtype(), header.get_best_affine(), header.get_slope_inter()
+    except (HeaderDataError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{file} has a damaged NIfTI header: {error}", code="IO01", remedy="fetch the file again"
+        ) from error
+    if not header["magic"].item().startswith(b"n+"):
+        raise UserError(f"{file} is a NIfTI header without its voxels", code="IO01", remedy="give a single .nii file")
+    return header
+
+
+def _affine(header, spacing: tuple[float, ...], file: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """The matrix SimpleITK would use: the sform if its axes are orthogonal, else the qform."""
+    affine = header.get_best_affine()
+    if not np.isfinite(affine).all() or min(spacing) <= 0 or np.linalg.norm(affine[:3, :3], axis=0).min() <= 0:
+        raise UserError(
+            f"{file} has a spacing of zero or an affine that is not finite", code="GEO06", remedy="repair the header"
+        )
+    if not _orthogonal(affine) and header["qform_code"] > 0:
+        affine = header.get_qform()
+    if not _orthogonal(affine):
+        raise UserError(f"{file} has axes that are not orthogonal", code="GEO06", remedy="resample the image to a grid")
+    return affine
+
+
+def _orthogonal(affine: np.ndarray) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() <= _ORTHOGONAL)
+
+
+def rewritten(raw: bytes, like: bytes | None = None, dtype: str | None = None) -> bytes:
+    """A header for three axes and no extensions.
+
+    Args:
+        raw: header bytes of the file at hand.
+        like: header bytes of the file whose grid and geometry count; None keeps those of ``raw``.
+        dtype: new type of the voxels, little-endian, without scaling; None keeps type, byte order and scaling.
+
+    Returns:
+        All bytes before the first voxel.
+    """
+    header = _nibabel_header(raw, "header")
+    if dtype is not None:
+        header = header.copy() if header.endianness == "<" else header.as_byteswapped("<")
+        header.set_data_dtype(np.dtype(dtype))
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        header["cal_min"] = header["cal_max"] = 0
+    if like is not None:
+        other = _nibabel_header(like, "header")
+        header["pixdim"][:4] = other["pixdim"][:4]
+        for field in _GEOMETRY:
+            header[field] = other[field]
+    header.set_data_shape(header.get_data_shape()[:3])
+    header["vox_offset"] = header.single_vox_offset
+    return bytes(header.binaryblock) + bytes(4)
+
+
+def new_header(shape: tuple[int, int, int], spacing: tuple[float, float, float], dtype: str) -> bytes:
+    """All bytes before the first voxel of a file without a geometry of its own.
+
+    The directions are those of ITK's identity: first axis to the left, second to the back, third upwards.
+    """
+    from nibabel.nifti1 import Nifti1Header
+
+    header = Nifti1Header(endianness="<")
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.dtype(dtype))
+    header.set_zooms(spacing)
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
+    header.set_xyzt_units("mm")
+    header["scl_slope"], header["scl_inter"], header["magic"] = 1, 0, b"n+1"
+    header["vox_offset"] = header.single_vox_offset
+    return bytes(header.binaryblock) + bytes(4)
+
+
+def voxels(content: bytes | memoryview, header: Header) -> np.ndarray:
+    """The stored voxels as a flat array that shares the memory of ``content``, first axis fastest."""
+    return np.frombuffer(content, np.dtype(header.dtype), count=math.prod(header.shape), offset=header.offset)

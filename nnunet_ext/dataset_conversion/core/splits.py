@@ -1,0 +1,211 @@
+"""Folds that divide no patient, in equal shares of each stratum.
+
+Where there are no patients and no strata to look after, these are nnU-Net's own folds.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_ext.dataset_conversion.core.checks import Finding
+from nnunet_ext.errors import UserError
+
+#: nnU-Net's own seed.
+SEED = 12345
+Fold = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Folds in nnU-Net's form, and the rule by which they were made, in words."""
+
+    folds: list[Fold]
+    rule: str
+
+
+class Groups:
+    """Sets of cases that must stay together; sets that share a case are one (union-find)."""
+
+    def __init__(self, group_of: Mapping[str, str]) -> None:
+        self._parent: dict[str, str] = {}
+        self._group_of = dict(group_of)
+
+    def merge(self, case: str, other: str) -> None:
+        """Keep the groups of two cases together."""
+        first, second = sorted((self._find(self._group_of[case]), self._find(self._group_of[other])))
+        if first != second:
+            self._parent[second] = first
+
+    def _find(self, group: str) -> str:
+        while group in self._parent:
+            group = self._parent[group]
+        return group
+
+    def __getitem__(self, case: str) -> str:
+        return self._find(self._group_of[case])
+
+
+def make_splits(
+    group_of: Mapping[str, str], stratum_of: Mapping[str, str | None], folds: int, seed: int = SEED
+) -> tuple[Splits, list[Finding]]:
+    """Cross-validation folds over the sorted cases.
+
+    Args:
+        group_of: case -> group.
+        stratum_of: case -> stratum; None if unknown.
+        folds: how many.
+        seed: of the shuffle; nnU-Net's own by default.
+
+    Returns:
+        The folds, and SPL03 for each stratum with fewer members than folds.
+
+    Raises:
+        UserError: SPL01 if there are fewer groups than folds.
+    """
+    cases = sorted(group_of)
+    number = check_number(group_of, folds)
+    # Groups by the order in which they appear, so that their names do not matter.
+    ranks: dict[str, int] = {}
+    groups = [ranks.setdefault(group_of[case], len(ranks)) for case in cases]
+    strata, findings = _strata([stratum_of.get(case) for case in cases], groups, folds)
+    if number == len(cases) and len(set(strata)) == 1:
+        rule = f"nnU-Net's own: KFold({folds}, shuffle, seed {seed}) over sorted cases"
+        return Splits(_folds(cases, _nnunet_validation(len(cases), folds, seed)), rule), findings
+    divided = _grouped_validation(strata, groups, folds, seed)
+    what = f"{number} groups"
+    if len(set(strata)) > 1:
+        if _uneven(divided, groups):
+            # Equal shares of the strata are worth less than folds of equal size.
+            divided = _grouped_validation(["all"] * len(cases), groups, folds, seed)
+            what += f", not stratified: shares of {len(set(strata))} strata would make folds of unequal size"
+        else:
+            what += f", {len(set(strata))} strata"
+    rule = f"StratifiedGroupKFold({folds}, shuffle, seed {seed}) over sorted cases, {what}"
+    return Splits(_folds(cases, divided), rule), findings
+
+
+def check_number(group_of: Mapping[str, str], folds: int) -> int:
+    """The number of groups.
+
+    Raises:
+        UserError: SPL01 if there are fewer than folds.
+    """
+    number = len(set(group_of.values()))
+    if number < folds:
+        remedy = f"--splits {number}, or --splits 0 for none" if number > 1 else "--splits 0 writes no folds"
+        raise UserError(f"{number} groups cannot make {folds} folds", remedy=remedy, code="SPL01")
+    return number
+
+
+def _nnunet_validation(cases: int, folds: int, seed: int) -> list[list[int]]:
+    """What scikit-learn's KFold with shuffle gives, as nnU-Net uses it; importing that library takes two seconds."""
+    order = np.arange(cases)
+    np.random.RandomState(seed).shuffle(order)
+    return [sorted(part.tolist()) for part in np.array_split(order, folds)]
+
+
+def _grouped_validation(strata: Sequence[str], groups: Sequence[int], folds: int, seed: int) -> list[list[int]]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a rare stratum, which is finding SPL03
+        divided = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(groups, strata, groups)
+        return [validation.tolist() for _, validation in divided]
+
+
+def _uneven(divided: Sequence[Sequence[int]], groups: Sequence[int]) -> bool:
+    """Whether fold sizes differ by more than the largest group, which no division by size alone would do."""
+    sizes = [len(part) for part in divided]
+    return max(sizes) - min(sizes) > max(Counter(groups).values())
+
+
+def _folds(cases: Sequence[str], divided: Sequence[Sequence[int]]) -> list[Fold]:
+    validation = [set(part) for part in divided]
+    return [
+        {
+            "train": [case for number, case in enumerate(cases) if number not in part],
+            "val": [case for number, case in enumerate(cases) if number in part],
+        }
+        for part in validation
+    ]
+
+
+def _strata(given: Sequence[str | None], groups: Sequence[int], folds: int) -> tuple[list[str], list[Finding]]:
+    """Strata by case, all one where none is large enough, and SPL03 for those with fewer groups than folds."""
+    strata = [stratum or "unknown" for stratum in given]
+    counts = Counter(stratum for stratum, _ in set(zip(strata, groups, strict=True)))
+    findings = [
+        Finding("SPL03", f"stratum {stratum} has {count} groups for {folds} folds")
+        for stratum, count in sorted(counts.items())
+        if count < folds and len(counts) > 1
+    ]
+    if max(Counter(strata).values()) < folds:
+        return ["all"] * len(strata), findings
+    return strata, findings
+
+
+def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[Finding]]:
+    """Folds from a file in nnU-Net's form (a list of ``{"train": [...], "val": [...]}``).
+
+    Returns:
+        The folds, and SPL07 for cases that are in no fold, or in the validation of several.
+
+    Raises:
+        UserError: SPL02 for no fold or an empty one, an unknown case, one that is in training and validation, or a
+            divided group.
+    """
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8"))
+        made = [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in folds]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"the splits cannot be read: {error}",
+            file=path,
+            code="SPL02",
+            remedy='a json list of {"train": [...], "val": [...]} is needed',
+        ) from error
+    if not made:
+        raise UserError("the splits hold no fold", file=path, code="SPL02", remedy="--splits 0 writes no folds")
+    for number, fold in enumerate(made):
+        for part, cases in fold.items():
+            if not cases:
+                raise UserError(f"fold {number} has an empty {part}", file=path, code="SPL02")
+            if not all(isinstance(case, str) for case in cases):
+                raise UserError(f"fold {number} has something other than names in {part}", file=path, code="SPL02")
+        unknown = [case for case in fold["train"] + fold["val"] if case not in group_of]
+        if unknown:
+            raise UserError(f"fold {number} names the unknown case {unknown[0]}", file=path, code="SPL02")
+        both = sorted(set(fold["train"]) & set(fold["val"]))
+        if both:
+            raise UserError(f"fold {number} has {both[0]} in training and validation", file=path, code="SPL02")
+        divided = sorted({group_of[case] for case in fold["train"]} & {group_of[case] for case in fold["val"]})
+        if divided:
+            raise UserError(
+                f"fold {number} has {divided[0]} in training and validation",
+                file=path,
+                code="SPL02",
+                remedy="keep all cases of a patient on one side",
+            )
+    return Splits(made, f"given: {path.name}"), _uncommon(made, group_of, path)
+
+
+def _uncommon(folds: Sequence[Fold], cases: Mapping[str, str], path: Path) -> list[Finding]:
+    """SPL07 for what a cross-validation would not do, but a split of one's own may mean to."""
+    used = {case for fold in folds for part in fold.values() for case in part}
+    validated = Counter(case for fold in folds for case in set(fold["val"]))
+    odd = {
+        "in no fold": sorted(set(cases) - used),
+        "in the validation of several folds": sorted(case for case, count in validated.items() if count > 1),
+    }
+    return [
+        Finding("SPL07", f"cases {where}: {len(names)}, such as {names[0]}", names[0], str(path))
+        for where, names in odd.items()
+        if names
+    ]

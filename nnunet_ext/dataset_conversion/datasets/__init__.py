@@ -1,0 +1,45 @@
+"""The table of datasets. Importing it, or any dataset file, imports neither numpy nor an image library.
+
+To add a dataset: write one file here that describes it (``core/description.py`` has the words) and add one row.
+"""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from nnunet_ext.dataset_conversion.core.description import Dataset
+from nnunet_ext.errors import UserError
+
+#: name on the command line -> "module:attribute"
+DATASETS = MappingProxyType(
+    {
+        "brats2019": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2019",
+        "brats2020": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2020",
+        "brats2021": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2021",
+        "lgg": "nnunet_ext.dataset_conversion.datasets.lgg:LGG",
+    }
+)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
+
+
+def get(name: str) -> Dataset:
+    """The description of a dataset; case, ``-`` and ``_`` in the name do not matter.
+
+    Raises:
+        UserError: LAY01, with the closest name, if there is no such dataset.
+    """
+    known = {_plain(key): place for key, place in DATASETS.items()}
+    place = known.get(_plain(name))
+    if place is None:
+        close = get_close_matches(_plain(name), list(known), n=1, cutoff=0.5)
+        names = {_plain(key): key for key in DATASETS}
+        hint = f"; did you mean {names[close[0]]}?" if close else ""
+        raise UserError(f'unknown dataset "{name}"{hint}', remedy=f"known: {', '.join(DATASETS)}", code="LAY01")
+    module, attribute = place.split(":")
+    dataset: Dataset = getattr(importlib.import_module(module), attribute)
+    return dataset
