@@ -1,0 +1,148 @@
+"""Writes a whole synthetic download."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.phantoms.brats import brats2019, brats2020, brats2021
+from nnunet_ext.phantoms.download import Download, Files, Study
+from nnunet_ext.phantoms.lgg import lgg
+from nnunet_ext.phantoms.packing import Packer
+
+
+@dataclass(frozen=True)
+class PhantomDataset:
+    """One row of the table.
+
+    Attributes:
+        download: lays out a number of cases in a layout, with or without quirks.
+        layouts: names of the layouts; the first is the default.
+        shape: (z, y, x) voxels if none is asked for.
+        most: cases of the real dataset.
+    """
+
+    download: Callable[[int, str, bool], Download]
+    layouts: tuple[str, ...]
+    shape: tuple[int, int, int]
+    most: int
+
+
+_SMALL = (32, 40, 40)
+
+DATASETS: Mapping[str, PhantomDataset] = {
+    "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SMALL, 335),
+    "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SMALL, 369),
+    "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SMALL, 1111),
+    "lgg": PhantomDataset(lgg, ("folder", "zip"), (12, 64, 64), 108),
+}
+
+
+def _find(dataset: str) -> PhantomDataset:
+    name = dataset.lower().replace("-", "").replace("_", "")
+    if name in DATASETS:
+        return DATASETS[name]
+    close = get_close_matches(name, DATASETS, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise UserError(f"no phantoms for dataset '{dataset}'", remedy=f"{hint}known are {', '.join(DATASETS)}")
+
+
+def _contents(download: Download, seed: int, shape: tuple[int, int, int], processes: int) -> Iterator[Files]:
+    write = partial(_call, download.write, seed=seed, shape=shape)
+    if processes == 1:
+        yield from map(write, download.studies)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        # A few cases ahead of the writer at a time: full-size cases are some ten megabytes each.
+        ahead = 2 * processes
+        running = [pool.submit(write, study) for study in download.studies[:ahead]]
+        for study in (*download.studies[ahead:], *[None] * min(ahead, len(download.studies))):
+            yield running.pop(0).result()
+            if study is not None:
+                running.append(pool.submit(write, study))
+
+
+def _call(
+    write: Callable[[Study, int, tuple[int, int, int]], Files],
+    study: Study,
+    *,
+    seed: int,
+    shape: tuple[int, int, int],
+) -> Files:
+    return write(study, seed, shape)
+
+
+def write_phantoms(
+    dataset: str,
+    out: str | Path,
+    *,
+    cases: int = 8,
+    seed: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    layout: str | None = None,
+    quirks: bool = True,
+    processes: int = 1,
+) -> Path:
+    """Write a synthetic download of a dataset.
+
+    The same arguments give the same bytes, whatever ``processes`` is. Case ``k`` does not depend on how many there are.
+
+    Args:
+        dataset: name as in ``DATASETS``; case, ``-`` and ``_`` do not matter.
+        out: folder to write, absent or empty.
+        cases: number of labelled cases (for lgg: patients).
+        seed: non-negative.
+        shape: (z, y, x) voxels a case, at least 12 an axis; the dataset's default if not given.
+        layout: one of the dataset's layouts; the first if not given.
+        quirks: with the oddities of the real download.
+        processes: worker processes (spawned: a script that asks for more than one needs a main guard).
+
+    Returns:
+        ``out``: what to hand to ``nnunet_ext convert -i``.
+
+    Raises:
+        UserError: unknown dataset or layout, impossible number or shape, or ``out`` exists with content.
+    """
+    row = _find(dataset)
+    out = Path(out)
+    layout = row.layouts[0] if layout is None else layout
+    if layout not in row.layouts:
+        raise UserError(f"{dataset} has no layout '{layout}'", remedy=f"known are {', '.join(row.layouts)}")
+    if not 1 <= cases <= row.most:
+        raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.most}")
+    if seed < 0 or processes < 1:
+        raise UserError(f"seed {seed} with {processes} processes", remedy="the seed starts at 0, processes at 1")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("phantoms are written to a new or empty folder only", file=out, remedy="choose another one")
+
+    download = row.download(cases, layout, quirks)
+    beside = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        with Packer(beside) as packer:
+            files = _contents(download, seed, shape or row.shape, processes)
+            progress = tqdm(files, total=len(download.studies), unit="case", desc=f"{dataset} phantoms", disable=None)
+            for study_files in progress:
+                for destination, content in study_files:
+                    packer.add(destination, content)
+            for destination, content in download.tables.items():
+                packer.add(destination, content)
+        if out.exists():
+            out.rmdir()  # Windows renames onto no folder, not even an empty one.
+        beside.replace(out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write phantoms: {reason}", file=out, remedy="check space and permission") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return out

@@ -1,0 +1,43 @@
+"""The commands of the page on phantoms run, and its table names every dataset and layout."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nnunet_ext.cli import main
+from nnunet_ext.commands import phantom
+from nnunet_ext.phantoms import DATASETS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "phantoms.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("group", [COMMANDS[:2], *([line] for line in COMMANDS[2:])], ids=lambda group: group[0])
+def test_a_command_of_the_page_runs(group, nnunet_folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in group:
+        program, *arguments = shlex.split(line)
+        assert program == "nnunet_ext"
+        assert main([*arguments, *(["-np", "1"] if arguments[0] == "convert" else [])]) == 0, line
+
+
+def test_the_page_and_the_help_name_every_dataset_and_layout():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    phantom.add_arguments(parser)
+    for name, row in DATASETS.items():
+        (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {name} |"))
+        assert re.findall(r"`(\w+)`", line.split("|")[2]) == list(row.layouts)
+        assert name in parser.format_help()
+
+
+def test_the_page_tells_the_default_sizes():
+    shapes = {row.shape for name, row in DATASETS.items() if name != "lgg"}
+    assert shapes == {(32, 40, 40)}
+    assert DATASETS["lgg"].shape == (12, 64, 64)
+    assert "32 40 40 if not given, for lgg 12 64 64" in PAGE
