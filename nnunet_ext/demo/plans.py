@@ -1,0 +1,117 @@
+"""A small plans file from a planner's own: same data, smaller patch, batch and widths, for training without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+
+# nnU-Net's planner stops pooling below this edge length (UNet_featuremap_min_edge_length).
+SMALLEST_EDGE = 4
+# With fewer, nnU-Net's deep-supervision weights become 0 / 0: a loss of NaN.
+FEWEST_STAGES = 3
+
+# Lists of the architecture and by how much they are longer than the number of stages.
+PER_STAGE = {"n_conv_per_stage": 0, "n_blocks_per_stage": 0, "n_conv_per_stage_decoder": -1}
+
+
+def _fitted(values: Sequence[int], length: int) -> list[int]:
+    return [values[min(index, len(values) - 1)] for index in range(length)]
+
+
+def small_plans(
+    plans: Mapping,
+    name: str,
+    *,
+    patch_size: Mapping[str, Sequence[int]],
+    batch_size: Mapping[str, int],
+    features: Sequence[int],
+    spacing: Mapping[str, Sequence[float]] | None = None,
+    convolutions: int | None = None,
+) -> dict:
+    """Plans called ``name`` with the configurations of ``patch_size`` alone; the plans given are left as they are.
+
+    Strides and kernels are found again for each patch by the rules of nnU-Net's planner, so every map has a legal size;
+    a patch that is no multiple of them grows to the next one. Where the spacing is unchanged the preprocessed data of
+    the given plans serve; otherwise the configuration names its own data folder and needs its own preprocessing.
+
+    Args:
+        plans: content of a plans file of nnU-Net (any planner whose network takes the arguments of its U-Nets).
+        name: plans name; also the file's name, without ``.json``.
+        patch_size: configuration -> voxels along each axis, in the axis order of the plans.
+        batch_size: configuration -> samples a batch.
+        features: feature maps a stage, finest first; their number bounds the number of stages.
+        spacing: configuration -> target spacing in mm, same axis order; a configuration not named keeps its own.
+        convolutions: a stage, in encoder and decoder alike (residual blocks where the plans have those); unless given,
+            as in the plans.
+
+    Raises:
+        ValueError: a configuration is unknown or inherits from another, a patch is too small for three stages, or the
+            name holds ``__`` (nnU-Net splits folder names there).
+    """
+    if "__" in name:
+        raise ValueError(f"plans name '{name}' must not contain '__'")
+    small = deepcopy(dict(plans))
+    small["plans_name"] = name
+    small["configurations"] = {
+        configuration: _small_configuration(
+            plans,
+            configuration,
+            name,
+            patch,
+            batch_size[configuration],
+            features,
+            (spacing or {}).get(configuration),
+            convolutions,
+        )
+        for configuration, patch in patch_size.items()
+    }
+    return small
+
+
+def _small_configuration(
+    plans: Mapping,
+    configuration: str,
+    name: str,
+    patch_size: Sequence[int],
+    batch_size: int,
+    features: Sequence[int],
+    spacing: Sequence[float] | None,
+    convolutions: int | None,
+) -> dict:
+    known = plans["configurations"]
+    if configuration not in known:
+        raise ValueError(f"configuration '{configuration}' is not in the plans, which have {', '.join(known)}")
+    if "inherits_from" in known[configuration]:
+        raise ValueError(f"configuration '{configuration}' inherits from another one and cannot be made small alone")
+    small = deepcopy(known[configuration])
+    if spacing is not None:
+        extent = np.multiply(small["median_image_size_in_voxels"], small["spacing"])
+        small["median_image_size_in_voxels"] = [float(size) for size in np.round(extent / np.asarray(spacing))]
+        small["spacing"] = [float(edge) for edge in spacing]
+        small["data_identifier"] = f"{name}_{configuration}"
+    _, strides, kernel_sizes, legal_patch, _ = get_pool_and_conv_props(
+        small["spacing"], patch_size, SMALLEST_EDGE, len(features) - 1
+    )
+    stages = len(strides)
+    if stages < FEWEST_STAGES:
+        raise ValueError(
+            f"patch {list(patch_size)} of '{configuration}' allows {stages} stages with {len(features)} widths; "
+            f"at least {FEWEST_STAGES} are needed"
+        )
+    small["patch_size"] = [int(edge) for edge in legal_patch]
+    small["batch_size"] = int(batch_size)
+    architecture = small["architecture"]["arch_kwargs"]
+    architecture.update(
+        n_stages=stages,
+        features_per_stage=[int(width) for width in features[:stages]],
+        strides=[list(stride) for stride in strides],
+        kernel_sizes=[list(kernel) for kernel in kernel_sizes],
+    )
+    for key, length in PER_STAGE.items():
+        if key in architecture:
+            known_numbers = architecture[key] if convolutions is None else [convolutions]
+            architecture[key] = _fitted(known_numbers, stages + length)
+    return small

@@ -1,0 +1,182 @@
+"""A folder of predictions against a folder of references: one row a case and region, and summaries of such a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.evaluation.images import read_label_map
+from nnunet_ext.evaluation.metrics import METRICS, POLICIES, compare, score
+
+
+def load_dataset_json(path: Path) -> dict:
+    """nnU-Net's dataset.json. Raises ``UserError`` if it is missing or lacks ``labels`` or ``file_ending``."""
+    try:
+        dataset = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("dataset.json not found", file=path) from None
+    except ValueError as error:
+        raise UserError(f"not valid JSON: {error}", file=path) from None
+    missing = [key for key in ("labels", "file_ending") if key not in dataset]
+    if missing:
+        raise UserError(f"dataset.json lacks {' and '.join(missing)}", file=path)
+    return dataset
+
+
+def foreground(dataset: Mapping) -> dict[str, tuple[int, ...]]:
+    """Name -> label values of every foreground label or region of a dataset.json, in its order."""
+    values = {
+        name: tuple(value) if isinstance(value, list | tuple) else (value,)
+        for name, value in dataset["labels"].items()
+        if name not in ("background", "ignore")
+    }
+    return {name: value for name, value in values.items() if value != (0,)}
+
+
+def _same_cases(predictions: Path, references: Path, file_ending: str) -> list[str]:
+    for folder in (predictions, references):
+        if not folder.is_dir():
+            raise UserError("folder not found", file=folder)
+    predicted, known = (
+        # macOS leaves hidden files (._NAME) beside those that it copies.
+        {
+            path.name.removesuffix(file_ending)
+            for path in folder.glob(f"*{file_ending}")
+            if not path.name.startswith(".")
+        }
+        for folder in (predictions, references)
+    )
+    for problem, cases, folder in (
+        ("has no prediction for", known - predicted, predictions),
+        ("has no reference for", predicted - known, references),
+    ):
+        if cases:
+            raise UserError(f"folder {problem} {len(cases)} case(s): {', '.join(sorted(cases)[:3])}", file=folder)
+    if not known:
+        raise UserError(f"no *{file_ending} files", file=references)
+    return sorted(known)
+
+
+def evaluate_case(
+    prediction: Path,
+    reference: Path,
+    regions: Mapping[str, Sequence[int]],
+    *,
+    ignore: int | None = None,
+    policies: Sequence[str] = ("nnunet", "brats"),
+    definition: str = "pooled",
+) -> list[dict]:
+    """Rows of one case: region, policy, Dice, IoU, HD95 (mm), ``hd95_definition`` and the voxel counts.
+
+    Voxels of the reference that hold ``ignore`` count on neither side.
+
+    Raises:
+        UserError: unreadable file, or prediction and reference differ in shape or spacing.
+    """
+    predicted, spacing = read_label_map(prediction)
+    known, spacing_reference = read_label_map(reference)
+    if predicted.shape != known.shape or not np.allclose(spacing, spacing_reference, rtol=1e-3):
+        raise UserError(
+            f"prediction {predicted.shape} at {spacing} mm does not fit its reference {known.shape} at "
+            f"{spacing_reference} mm",
+            file=prediction,
+        )
+    counted = np.ones(known.shape, dtype=bool) if ignore is None else known != ignore
+    rows = []
+    for region, values in regions.items():
+        comparison = compare(
+            np.isin(predicted, values) & counted, np.isin(known, values) & counted, spacing, definition
+        )
+        rows += [
+            {
+                "region": region,
+                "policy": policy,
+                **score(comparison, policy),
+                "hd95_definition": definition,
+                "voxels_prediction": comparison.voxels_prediction,
+                "voxels_reference": comparison.voxels_reference,
+            }
+            for policy in policies
+        ]
+    return rows
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    dataset: Mapping,
+    *,
+    policies: Sequence[str] = tuple(POLICIES),
+    definition: str = "pooled",
+) -> pd.DataFrame:
+    """Compare every case of a folder with its reference.
+
+    Args:
+        predictions: folder of label maps as ``nnUNetv2_predict`` writes them.
+        references: folder with a label map of the same name for each.
+        dataset: content of dataset.json; its ``labels`` may be labels or regions.
+        policies: what an empty mask counts, keys of ``metrics.POLICIES``; each row names its own.
+        definition: which HD95, a key of ``metrics.DEFINITIONS``.
+
+    Returns:
+        One row a case, region and policy; columns as in ``evaluate_case`` after ``case``.
+
+    Raises:
+        UserError: the folders hold different cases, or a pair does not fit.
+    """
+    ending = dataset["file_ending"]
+    regions = foreground(dataset)
+    ignore = dataset["labels"].get("ignore")
+    rows = []
+    for case in tqdm(_same_cases(predictions, references, ending), desc="evaluate", unit="case", disable=None):
+        scores = evaluate_case(
+            predictions / f"{case}{ending}",
+            references / f"{case}{ending}",
+            regions,
+            ignore=ignore,
+            policies=policies,
+            definition=definition,
+        )
+        rows += [{"case": case, **row} for row in scores]
+    return pd.DataFrame(rows)
+
+
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
+    """Over cases: one row a policy, region and metric with what BraTS boards report.
+
+    Columns: ``cases``, ``undefined`` (NaN, left out of the rest), ``mean``, ``sd`` (n - 1), ``median``, ``q25``,
+    ``q75``. Policies are never mixed: they are part of the row's key.
+    """
+    rows = []
+    for (policy, region), group in table.groupby(["policy", "region"], sort=False):
+        for metric in METRICS:
+            values = group[metric]
+            rows.append(
+                {
+                    "policy": policy,
+                    "region": region,
+                    "metric": metric,
+                    "cases": len(values),
+                    "undefined": int(values.isna().sum()),
+                    "mean": values.mean(),
+                    "sd": values.std(),
+                    "median": values.median(),
+                    "q25": values.quantile(0.25),
+                    "q75": values.quantile(0.75),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def foreground_mean(table: pd.DataFrame, policy: str, metric: str = "Dice") -> float:
+    """Mean over regions of the mean over cases, as nnU-Net's ``foreground_mean``; undefined cases are left out."""
+    chosen = table[table["policy"] == policy]
+    if chosen.empty:
+        raise ValueError(f"the table has no rows of policy '{policy}'")
+    return float(chosen.groupby("region", sort=False)[metric].mean().mean())

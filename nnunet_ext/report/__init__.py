@@ -1,0 +1,1 @@
+"""Figures drawn from nnU-Net's folders and from the tables of ``nnunet_ext.evaluation``."""

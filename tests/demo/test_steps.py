@@ -1,0 +1,103 @@
+"""The table of steps: what a user would type is what nnU-Net and the plugin understand."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+
+import pytest
+
+from nnunet_ext.cli import COMMANDS
+from nnunet_ext.demo import workers
+from nnunet_ext.demo.runner import OWN_DATA
+from nnunet_ext.demo.settings import CONFIGURATIONS, Settings
+from nnunet_ext.demo.steps import STEPS
+from nnunet_ext.demo.workspace import executable, open_workspace
+from nnunet_ext.trainers import registry
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A demo's folder with what later steps look up in it."""
+    workspace = open_workspace(tmp_path / "demo", 5)
+    (workspace.folder / "unseen" / "Dataset138_BraTS2021").mkdir(parents=True)
+    results = workspace.folder / "nnUNet_results" / "Dataset137_BraTS2021"
+    results.mkdir(parents=True)
+    best = {"postprocessing_file": str(results / "x" / "p.pkl"), "some_plans_file": str(results / "x" / "plans.json")}
+    (results / "inference_information.json").write_text(json.dumps({"best_model_or_ensemble": best}))
+    return workspace
+
+
+def commands(workspace):
+    return [command for step in STEPS for command in step.commands(workspace, Settings())]
+
+
+def test_the_steps_name_every_command_of_the_users_path_in_order(workspace):
+    assert list(dict.fromkeys(" ".join(c[:2]) if c[0] == "nnunet_ext" else c[0] for c in commands(workspace))) == [
+        "nnunet_ext phantom",
+        "nnunet_ext convert",
+        "nnUNetv2_plan_and_preprocess",
+        "nnUNetv2_train",
+        "nnUNetv2_find_best_configuration",
+        "nnUNetv2_predict",
+        "nnUNetv2_ensemble",
+        "nnUNetv2_apply_postprocessing",
+    ]
+
+
+def test_our_own_commands_parse(workspace):
+    modules = {command.name: command.module for command in COMMANDS}
+    for command in commands(workspace):
+        if command[0] == "nnunet_ext":
+            parser = argparse.ArgumentParser(exit_on_error=False)
+            importlib.import_module(modules[command[1]]).add_arguments(parser)
+            parser.parse_args(command[2:])
+
+
+def test_every_command_is_installed_and_its_paths_hold_no_machine(workspace):
+    for command in commands(workspace):
+        executable(command[0])
+        assert str(workspace.folder) not in " ".join(command)
+
+
+def test_the_trainer_is_spelled_canonically_and_its_folder_names_stay_short():
+    name = Settings().trainer(4294967295)
+    assert registry.canonical_name(name) == name
+    assert len(name) < 80, "ensemble folders join two such names and must stay below 255 bytes"
+
+
+def test_every_fold_of_every_configuration_is_trained_once_and_one_by_the_stock_command(workspace):
+    submitted = []
+
+    class Recorder:
+        def submit(self, function, *arguments):
+            submitted.append((function.__name__, arguments))
+
+    workers.submit_trainings(Recorder(), workspace, Settings(), ["nnUNetv2_train", "137", "3d_fullres", "0"])
+    assert submitted[0][0] == "train_by_command"
+    assert submitted[0][1][0] == ["nnUNetv2_train", "137", "3d_fullres", "0"]
+    inside = [arguments[1:] for name, arguments in submitted[1:] if name == "train_here"]
+    everything = {(configuration, fold) for configuration in CONFIGURATIONS for fold in range(5)}
+    assert len(inside) == 9
+    assert set(inside) | {("3d_fullres", 0)} == everything
+
+
+def test_the_progress_line_counts_trainings_and_predictions():
+    parts = {step.title: step.parts(Settings()) for step in STEPS}
+    assert parts.pop("train") == 10
+    assert parts.pop("predict unseen phantoms") == 2
+    assert set(parts.values()) == {1}
+
+
+def test_two_demos_of_different_seed_share_no_phantom(tmp_path):
+    seeds = []
+    for seed in (0, 1, 2):
+        for command in STEPS[0].commands(open_workspace(tmp_path / str(seed), seed), Settings()):
+            seeds.append(command[command.index("--seed") + 1])
+    assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_the_last_lines_name_commands_that_exist():
+    for line in OWN_DATA.splitlines()[1:-1]:
+        executable(line.split()[0])
