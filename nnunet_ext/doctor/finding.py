@@ -1,0 +1,35 @@
+"""What one check of the doctor says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report.
+
+    ``ok`` tells a fact, ``note`` something worth knowing that stops nothing, ``problem`` something that will make a
+    command fail or a result wrong; a problem always says what to do about it.
+    """
+
+    status: Literal["ok", "note", "problem"]
+    text: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status == "problem" and not self.remedy:
+            raise ValueError(f"a problem needs a remedy: {self.text}")
+
+
+def ok(text: str) -> Finding:
+    return Finding("ok", text)
+
+
+def note(text: str, remedy: str = "") -> Finding:
+    return Finding("note", text, remedy)
+
+
+def problem(text: str, remedy: str) -> Finding:
+    return Finding("problem", text, remedy)

@@ -1,0 +1,69 @@
+"""Checks of nnU-Net's three folders and of the settings that make its commands fail late."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from nnunet_ext.doctor.finding import Finding, note, ok, problem
+
+FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+LOW_SPACE_GIB = 20
+
+
+def check_folders() -> Iterator[Finding]:
+    """Set, existing, writable, with space; and one dataset name an id."""
+    for name in FOLDERS:
+        yield from _folder(name)
+    yield from _one_name_per_id()
+    yield from _settings()
+
+
+def _folder(name: str) -> Iterator[Finding]:
+    value = os.environ.get(name)
+    if not value:
+        yield problem(f"{name} is not set", f"export {name}=/your/{name} (a folder that you may write to)")
+        return
+    folder = Path(value)
+    if not folder.is_dir():
+        yield problem(f"{name} = {folder} is not a folder", f"mkdir -p '{folder}'")
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield problem(
+            f"{name} = {folder} is not writable ({error.strerror})", "choose another folder or mend its permissions"
+        )
+        return
+    free = shutil.disk_usage(folder).free / 2**30
+    told = f"{name} = {folder}, {free:.0f} GiB free"
+    yield ok(told) if free >= LOW_SPACE_GIB else note(told, "preprocessed data and checkpoints may not fit")
+
+
+def _one_name_per_id() -> Iterator[Finding]:
+    names: dict[str, set[str]] = defaultdict(set)
+    for variable in FOLDERS:
+        folder = Path(os.environ.get(variable) or os.devnull)
+        if folder.is_dir():
+            for dataset in folder.glob("Dataset[0-9][0-9][0-9]*"):
+                names[dataset.name[:10]].add(dataset.name)
+    for prefix, found in sorted(names.items()):
+        if len(found) > 1:
+            yield problem(
+                f"the id of {prefix} has several names: {', '.join(sorted(found))}; all nnU-Net commands stop at this",
+                "rename or remove all but one, in raw, preprocessed and results",
+            )
+
+
+def _settings() -> Iterator[Finding]:
+    workers = os.environ.get("nnUNet_n_proc_DA", "")
+    if workers == "0":
+        yield note(
+            "nnUNet_n_proc_DA=0: fine for training, but planning stops with it",
+            "unset it for nnUNetv2_plan_and_preprocess",
+        )

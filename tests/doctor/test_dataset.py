@@ -1,0 +1,169 @@
+"""The doctor's checks of one dataset, on folders with one thing wrong each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nnunet_ext.doctor.dataset import check_dataset, check_files
+from nnunet_ext.doctor.finding import Finding, problem
+
+MODEL = "nnUNetTrainerCFNet__nnUNetPlans__3d_fullres"
+DESCRIPTION = {
+    "channel_names": {"0": "T1"},
+    "labels": {"background": 0, "tumour": 1},
+    "numTraining": 2,
+    "file_ending": ".png",
+}
+
+
+def write(file: Path, content: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A healthy dataset 7 in all three folders: two cases, one plans file, five finished folds."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    raw, preprocessed = tmp_path / "nnUNet_raw/Dataset007_X", tmp_path / "nnUNet_preprocessed/Dataset007_X"
+    for case in ("a", "b"):
+        for file in (raw / "imagesTr" / f"{case}_0000.png", raw / "labelsTr" / f"{case}.png"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    for place in (raw, preprocessed):
+        write(place / "dataset.json", DESCRIPTION)
+        write(place / "splits_final.json", [{"train": ["a"], "val": ["b"]}] * 5)
+    write(preprocessed / "dataset_fingerprint.json", {"spacings": [1, 1]})
+    write(preprocessed / "nnUNetPlans.json",
+          {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"data_identifier": "data"}}})  # fmt: skip
+    (preprocessed / "data").mkdir()
+    for fold in range(5):
+        folder = tmp_path / "nnUNet_results/Dataset007_X" / MODEL / f"fold_{fold}"
+        write(folder / "validation" / "summary.json", {})
+        (folder / "validation" / "a.npz").touch()
+        (folder / "checkpoint_final.pth").touch()
+    return tmp_path
+
+
+def problems() -> list[Finding]:
+    return [finding for finding in check_dataset(7) if finding.status == "problem"]
+
+
+def only_problem() -> Finding:
+    found = problems()
+    assert len(found) == 1, f"one thing is wrong, {len(found)} were found: {found}"
+    return found[0]
+
+
+def test_a_healthy_dataset_has_no_problem(dataset: Path) -> None:
+    assert problems() == []
+    assert any("5 folds with probabilities" in finding.text for finding in check_dataset(7))
+
+
+def test_unknown_id(dataset: Path) -> None:
+    (found,) = check_dataset(8)
+    assert found.status == "problem"
+    assert "no dataset with id 8" in found.text
+
+
+def test_differing_split_files(dataset: Path) -> None:
+    write(dataset / "nnUNet_raw/Dataset007_X/splits_final.json", [{"train": ["b"], "val": ["a"]}] * 5)
+    assert "splits_final.json" in only_problem().text
+
+
+def test_reordered_cases_are_the_same_splits(dataset: Path) -> None:
+    for place, cases in (("nnUNet_raw", ["a", "c"]), ("nnUNet_preprocessed", ["c", "a"])):
+        write(dataset / place / "Dataset007_X/splits_final.json", [{"train": cases, "val": ["b"]}] * 5)
+    assert problems() == []
+
+
+def test_a_model_trained_on_all_cases_or_imported_is_no_problem(dataset: Path) -> None:
+    results = dataset / "nnUNet_results/Dataset007_X"
+    (results / "nnUNetTrainer__nnUNetPlans__2d/fold_all").mkdir(parents=True)
+    assert problems() == []
+    (results / MODEL / "fold_2/checkpoint_final.pth").unlink()
+    shutil.rmtree(dataset / "nnUNet_preprocessed/Dataset007_X")
+    assert problems() == [], "without preprocessed data a model is here to predict"
+
+
+def test_stale_fingerprint(dataset: Path) -> None:
+    write(dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json", {"spacings": [1, 1, 1]})
+    os.utime(dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json", (0, 0))
+    assert "describes 3 cases, the dataset has 2" in only_problem().text
+
+
+def test_plans_older_than_the_fingerprint(dataset: Path) -> None:
+    os.utime(dataset / "nnUNet_preprocessed/Dataset007_X/nnUNetPlans.json", (0, 0))
+    found = only_problem()
+    assert "the plans are stale" in found.text
+    assert found.remedy == "nnUNetv2_plan_experiment -d 7"
+
+
+def test_preprocessed_from_another_version_of_the_labels(dataset: Path) -> None:
+    write(dataset / "nnUNet_preprocessed/Dataset007_X/dataset.json", DESCRIPTION | {"labels": {"background": 0}})
+    assert "another version of the dataset" in only_problem().text
+
+
+def test_plans_name_that_is_not_the_file_name(dataset: Path) -> None:
+    file = dataset / "nnUNet_preprocessed/Dataset007_X/nnUNetPlans.json"
+    write(file, json.loads(file.read_text()) | {"plans_name": "other"})
+    assert "calls itself other" in only_problem().text
+
+
+def test_dangling_link(dataset: Path) -> None:
+    image = dataset / "nnUNet_raw/Dataset007_X/imagesTr/a_0000.png"
+    image.unlink()
+    image.symlink_to(dataset / "gone.png")
+    assert any("links to files that are gone" in finding.text for finding in problems())
+
+
+def test_number_of_cases(dataset: Path) -> None:
+    for file in ("imagesTr/b_0000.png", "labelsTr/b.png"):
+        (dataset / "nnUNet_raw/Dataset007_X" / file).unlink()
+    assert "says 2 training cases, 1 are there" in only_problem().text
+
+
+@pytest.mark.parametrize(
+    ("remove", "said", "remedy"),
+    [
+        ("validation/a.npz", "folds 3 have no .npz", "--val --npz"),
+        ("validation/summary.json", "folds 3 have no validation", "--val --npz"),
+        ("checkpoint_final.pth", "folds 3 are not trained", "nnUNetv2_train 7 3d_fullres FOLD -tr nnUNetTrainerCFNet"),
+    ],
+)
+def test_a_fold_that_find_best_configuration_would_miss(dataset: Path, remove: str, said: str, remedy: str) -> None:
+    (dataset / "nnUNet_results/Dataset007_X" / MODEL / "fold_3" / remove).unlink()
+    found = only_problem()
+    assert said in found.text
+    assert remedy in found.remedy
+
+
+def test_an_unfinished_fold_is_told_to_resume(dataset: Path) -> None:
+    fold = dataset / "nnUNet_results/Dataset007_X" / MODEL / "fold_3"
+    (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
+    assert only_problem().remedy.endswith("--npz --c")
+
+
+def test_an_edited_raw_file_is_found_by_its_checksum(dataset: Path) -> None:
+    raw = dataset / "nnUNet_raw/Dataset007_X"
+    (raw / "labelsTr/a.png").write_bytes(b"as converted")
+    digest = hashlib.sha256(b"as converted").hexdigest()
+    record = {"path": "labelsTr/a.png", "size": 12, "sha256": digest, "of": "file"}
+    write(raw / "provenance.json", {"schema": 1, "converted_by": "nnunet_ext", "cases": [{"files": [record]}]})
+    assert [finding.status for finding in check_files(7)] == ["ok"]
+    (raw / "labelsTr/a.png").write_bytes(b"as edited by")
+    (found,) = check_files(7)
+    assert "first labelsTr/a.png" in found.text
+
+
+def test_a_problem_without_remedy_cannot_be_stated() -> None:
+    with pytest.raises(ValueError, match="needs a remedy"):
+        problem("something", "")

@@ -1,0 +1,131 @@
+"""The doctor's checks of packages, folders and the search for trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from nnunet_ext._startup import DISCOVERY_FOLDER
+from nnunet_ext.cli import main
+from nnunet_ext.doctor import environment, folders, trainers
+
+
+@pytest.fixture
+def three_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in folders.FOLDERS:
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("nnUNet_extTrainer", DISCOVERY_FOLDER)
+    return tmp_path
+
+
+def texts(findings: object, status: str) -> list[str]:
+    return [finding.text for finding in findings if finding.status == status]  # type: ignore[attr-defined]
+
+
+def test_version_numbers_ignore_local_parts() -> None:
+    assert environment.numbers("2.15.0+cu130") == (2, 15, 0)
+    assert environment.numbers("2.9.0rc1") == (2, 9)
+
+
+def test_this_environment_fits() -> None:
+    assert texts(environment.check_packages(), "problem") == []
+
+
+def test_nnunet_out_of_range_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment.importlib.metadata, "version", lambda name: "2.7.0")
+    assert any("outside the supported range" in text for text in texts(environment.check_packages(), "problem"))
+
+
+def test_torchvision_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = environment.importlib.import_module
+
+    def fail(name: str, *args: object) -> object:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name)
+
+    monkeypatch.setattr(environment.importlib, "import_module", fail)
+    (text,) = texts(environment.check_packages(), "problem")
+    assert "torchvision does not fit torch" in text
+
+
+def test_another_package_of_this_name_is_a_clash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nnunet_ext").mkdir()
+    (tmp_path / "nnunet_ext" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (text,) = texts(environment.check_packages(), "problem")
+    assert str(tmp_path / "nnunet_ext") in text
+
+
+def test_an_installation_replaced_by_another_distribution_is_a_clash(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = environment.importlib.metadata.version
+    monkeypatch.setattr(
+        environment.importlib.metadata, "version", lambda name: "0.0" if name == "nnunet_ext" else real(name)
+    )
+    (text,) = texts(environment.check_packages(), "problem")
+    assert "but 0.0 is installed" in text
+
+
+def test_unset_folder(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_raw")
+    assert texts(folders.check_folders(), "problem") == ["nnUNet_raw is not set"]
+
+
+def test_folder_without_write_permission(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(folders.tempfile, "TemporaryFile", refuse)  # permissions do not bind root
+    assert any("not writable (Permission denied)" in text for text in texts(folders.check_folders(), "problem"))
+
+
+def test_two_names_of_one_id(three_folders: Path) -> None:
+    (three_folders / "nnUNet_raw/Dataset137_A").mkdir()
+    (three_folders / "nnUNet_results/Dataset137_B").mkdir()
+    (text,) = texts(folders.check_folders(), "problem")
+    assert "Dataset137_A, Dataset137_B" in text
+
+
+def test_unread_site_file_is_told_with_the_line_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_extTrainer", "")
+    (found,) = [finding for finding in trainers.check_discovery() if finding.status == "problem"]
+    assert f"export nnUNet_extTrainer={DISCOVERY_FOLDER}" in found.remedy
+
+
+def test_every_trainer_resolves_through_the_search_of_nnunet(three_folders: Path) -> None:
+    found = list(trainers.check_trainers())
+    assert {finding.status for finding in found} == {"ok"}, found
+    assert any(finding.text.startswith("nnUNetTrainerCFNet from ") for finding in found)
+
+
+def test_a_users_own_trainer_is_named_with_its_folder(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = three_folders / "own"
+    own.mkdir()
+    (own / "my_trainers_for_the_doctor.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerCFNet_mine(nnUNetTrainer): pass\n"
+    )
+    monkeypatch.setenv("nnUNet_extTrainer", f"{own}{os.pathsep}{DISCOVERY_FOLDER}")
+    assert [f.text for f in trainers.check_trainers(["nnUNetTrainerCFNet_mine"])] == [
+        f"nnUNetTrainerCFNet_mine from {own}"
+    ]
+
+
+def test_unknown_suffix_is_a_problem(three_folders: Path) -> None:
+    (found,) = trainers.check_trainers(["nnUNetTrainerCFNet_50epoch"])
+    assert found.status == "problem"
+    assert "epochs" in found.text, "the message lists the known suffixes"
+
+
+def test_exit_code_tells_whether_something_is_wrong(
+    three_folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == 0
+    monkeypatch.delenv("nnUNet_results")
+    assert main(["doctor"]) == 1
+    assert "-> export nnUNet_results=" in capsys.readouterr().out
