@@ -48,7 +48,7 @@ def run_demo(folder: Path, seed: int, settings: Settings | None = None) -> int:
                 step.run(demo)
             elapsed = progress.elapsed
     except StepFailed as error:
-        print(f"\nFAILED: {error}")
+        print(f"\nFAILED: {error}; what it said is in {workspace.log}, and 'nnunet_ext doctor' checks the installation")
         return 1
     finally:
         workers.shutdown(wait=False, cancel_futures=True)

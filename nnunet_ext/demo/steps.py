@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CalledProcessError
 
 from nnunet_ext.demo import pictures, workers
 from nnunet_ext.demo.progress import Progress
@@ -157,8 +156,8 @@ def _wait(jobs: Sequence, demo: Demo) -> None:
         for job in as_completed(jobs):
             job.result()
             demo.progress.part_done()
-    except (CalledProcessError, BrokenProcessPool) as error:
-        raise StepFailed(f"{error}; what was said is in {demo.workspace.log}") from error
+    except BrokenProcessPool as error:
+        raise StepFailed("a process of the demo was killed, perhaps for want of memory") from error
     finally:
         for job in jobs:
             job.cancel()
@@ -169,11 +168,11 @@ def _evaluate(demo: Demo) -> None:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("write synthetic downloads", 3, _phantom_commands, _side_by_side(_phantom_commands)),
-    Step("convert them to nnU-Net's raw format", 4, _convert_commands, _side_by_side(_convert_commands)),
+    Step("write synthetic downloads", 2, _phantom_commands, _side_by_side(_phantom_commands)),
+    Step("convert them to nnU-Net's raw format", 3, _convert_commands, _side_by_side(_convert_commands)),
     Step(
         "plan and preprocess",
-        12,
+        6,
         _plan_commands,
         _plan,
         f"{INSIDE}: the fingerprint draws 1e5 intensities instead of 1e8, and small plans for a CPU are written beside "
@@ -181,16 +180,16 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "train",
-        110,
+        80,
         _train_commands,
         _train,
         f"this one by the command; every other fold and configuration {INSIDE}",
         parts=lambda settings: settings.folds * len(CONFIGURATIONS),
     ),
-    Step("find the best configuration", 4, _find_best_commands, _in_workers(_find_best_commands), INSIDE),
+    Step("find the best configuration", 2, _find_best_commands, _in_workers(_find_best_commands), INSIDE),
     Step(
         "predict unseen phantoms",
-        10,
+        16,
         _predict_commands,
         _in_workers(_predict_commands),
         INSIDE,
@@ -198,5 +197,5 @@ STEPS: tuple[Step, ...] = (
     ),
     Step("ensemble both models", 1, _ensemble_commands, _in_workers(_ensemble_commands), INSIDE),
     Step("apply postprocessing", 1, _postprocessing_commands, _in_workers(_postprocessing_commands), INSIDE),
-    Step("evaluate and draw", 5, _no_commands, _evaluate),
+    Step("evaluate and draw", 3, _no_commands, _evaluate),
 )

@@ -151,8 +151,14 @@ def run_entry_point(command: Sequence[str], folder: str) -> None:
 
 
 def train_by_command(command: Sequence[str], folder: str) -> None:
-    """The stock command in a process of its own; its output goes where this worker's goes."""
-    subprocess.run([*executable(command[0]), *command[1:]], cwd=folder, stdin=subprocess.DEVNULL, check=True)
+    """The stock command in a process of its own; its output goes where this worker's goes.
+
+    Raises:
+        StepFailed: it ended with an error.
+    """
+    done = subprocess.run([*executable(command[0]), *command[1:]], cwd=folder, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise StepFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}")
 
 
 def submit_trainings(

@@ -43,7 +43,7 @@ NOT_INHERITED = ("nnUNet_compile", "nnUNet_wandb_enabled", "nnUNet_keep_files_op
 
 
 class StepFailed(Exception):
-    """A command of the demo ended with an error; the message names it and the log."""
+    """A command of the demo ended with an error; the message names it. What it said is in the log."""
 
 
 @dataclass(frozen=True)
@@ -151,4 +151,4 @@ def run_commands(workspace: Workspace, commands: Sequence[Sequence[str]]) -> Non
                 process.terminate()
     for command, code in codes:
         if code != 0:
-            raise StepFailed(f"'{' '.join(command)}' ended with exit code {code}; what it said is in {workspace.log}")
+            raise StepFailed(f"'{' '.join(command)}' ended with exit code {code}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 
 import pytest
 
 from nnunet_ext.cli import COMMANDS
-from nnunet_ext.demo import workers
+from nnunet_ext.demo import runner, workers
 from nnunet_ext.demo.runner import OWN_DATA
 from nnunet_ext.demo.settings import CONFIGURATIONS, Settings
 from nnunet_ext.demo.steps import STEPS
-from nnunet_ext.demo.workspace import executable, open_workspace
+from nnunet_ext.demo.workspace import StepFailed, executable, open_workspace
 from nnunet_ext.trainers import registry
 
 
@@ -101,3 +102,16 @@ def test_two_demos_of_different_seed_share_no_phantom(tmp_path):
 def test_the_last_lines_name_commands_that_exist():
     for line in OWN_DATA.splitlines()[1:-1]:
         executable(line.split()[0])
+
+
+def test_a_failing_step_ends_the_demo_with_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    def no_trainer(demo):
+        raise StepFailed("'nnUNetv2_train 137 3d_fullres 0' ended with exit code 1")
+
+    broken = dataclasses.replace(STEPS[0], run=no_trainer)
+    monkeypatch.setattr(runner, "STEPS", (broken, *STEPS[1:]))
+    assert runner.run_demo(tmp_path / "demo", 0) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("FAILED: 'nnUNetv2_train 137 3d_fullres 0' ended with exit code 1")
+    assert "demo.log" in last
+    assert "nnunet_ext doctor" in last
