@@ -6,14 +6,18 @@ import argparse
 import dataclasses
 import importlib
 import json
+import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from nnunet_ext.cli import COMMANDS
-from nnunet_ext.demo import runner, workers
+from nnunet_ext.demo import pictures, runner, workers
 from nnunet_ext.demo.runner import OWN_DATA
-from nnunet_ext.demo.settings import CONFIGURATIONS, Settings
+from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE, Settings
 from nnunet_ext.demo.steps import STEPS
+from nnunet_ext.demo.verdict import MODELS, POLICY
 from nnunet_ext.demo.workspace import StepFailed, executable, open_workspace
 from nnunet_ext.trainers import registry
 
@@ -89,6 +93,37 @@ def test_the_progress_line_counts_trainings_and_predictions():
     assert parts.pop("train") == 10
     assert parts.pop("predict unseen phantoms") == 2
     assert set(parts.values()) == {1}
+
+
+def test_the_page_says_which_steps_run_by_the_command():
+    page = (Path(__file__).parents[2] / "docs" / "demo.md").read_text(encoding="utf-8")
+    told = [row.split("|")[3].strip() for row in re.findall(r"^\| \d .*$", page, re.MULTILINE)]
+    assert len(told) == len(STEPS)
+    for step, how in zip(STEPS[:-1], told, strict=False):
+        assert ("process" in how) == ("process" in step.note), f"{step.title}: {how}"
+    settings = Settings()
+    assert f"after {settings.epochs * settings.iterations} iterations" in page
+    assert f"below {REQUIRED_DICE:.2f}" in page
+
+
+def _report_with(workspace, monkeypatch, value):
+    best = {"best_model_or_ensemble": {"selected_model_or_models": [{"configuration": "2d"}]}}
+    monkeypatch.setattr(type(workspace), "inference_information", lambda self: best)
+    row = {"region": "WT", "policy": POLICY, "Dice": value}
+    monkeypatch.setattr(pictures, "read_tables", lambda _: {model: pd.DataFrame([row]) for model in MODELS})
+    return runner._report(workspace, Settings(), 61.0)
+
+
+def test_a_good_ensemble_ends_with_exit_code_0_and_what_to_type_next(workspace, monkeypatch, capsys):
+    assert _report_with(workspace, monkeypatch, 0.81) == 0
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith(OWN_DATA)
+    assert "time: 1 min 1 s" in printed
+
+
+def test_a_bad_ensemble_ends_with_exit_code_1_and_the_reason(workspace, monkeypatch, capsys):
+    assert _report_with(workspace, monkeypatch, 0.79) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("FAILED: mean Dice of the ensemble")
 
 
 def test_two_demos_of_different_seed_share_no_phantom(tmp_path):

@@ -55,7 +55,20 @@ def _remove_if_stale(lock: Path, folder: Path) -> None:
         return
     if not number.isdigit() or host != socket.gethostname() or is_running(int(number)):
         raise _held(lock, folder, f"process {number or 'unknown'} on {host or 'an unknown machine'}")
-    lock.unlink(missing_ok=True)
+    _take_away(lock, f"{number} {host}")
+
+
+def _take_away(lock: Path, content: str) -> None:
+    """Remove a lock of that content; one that another start has put in its place meanwhile is put back."""
+    aside = lock.with_name(f"{lock.name}.{os.getpid()}")
+    try:
+        lock.rename(aside)
+        if aside.read_text(encoding="utf-8") != content:
+            os.link(aside, lock)
+    except (FileNotFoundError, FileExistsError):
+        pass  # another start was faster; creating ours tells
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _held(lock: Path, folder: Path, who: str) -> UserError:

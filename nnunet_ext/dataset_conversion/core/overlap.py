@@ -37,9 +37,13 @@ def shared_cases(
         if record.get("family") != dataset.family:
             continue
         theirs = {
-            name for case in record.get("cases", ()) for name in (case["name"], *case.get("aliases", {}).values())
+            name.casefold()
+            for case in record.get("cases", ())
+            for name in (case["name"], *case.get("aliases", {}).values())
         }
-        names = {case.name for case in cases if {case.name, *case.aliases.values()} & theirs}
+        names = {
+            case.name for case in cases if {name.casefold() for name in (case.name, *case.aliases.values())} & theirs
+        }
         known = (
             record["dataset"] == dataset.name
             or any(case.aliases for case in cases)

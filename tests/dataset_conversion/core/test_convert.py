@@ -307,7 +307,7 @@ def two_years(tmp_path: Path, brats_case: MakeCase, mapped: bool = True) -> tupl
     for number in (1, 2, 3):
         brats_case(tmp_path / "y20", f"BraTS20_Training_{number:03d}", seed=10 + number)
     if mapped:
-        rows = "HGG,BraTS19_CBICA_B_1,BraTS20_Training_001\nHGG,BraTS19_CBICA_C_1,BraTS20_Training_003\n"
+        rows = "HGG,BraTS19_CBICA_B_1,BraTS20_Training_001\nHGG,BraTS19_cbica_c_1,BraTS20_Training_003\n"
         (tmp_path / "y20" / "name_mapping.csv").write_text(MAPPING + rows + "HGG,NA,BraTS20_Training_002\n")
     return tmp_path / "y19", tmp_path / "y20"
 

@@ -18,7 +18,7 @@ import pytest
 from nnunet_ext.dataset_conversion.core import convert as converting
 from nnunet_ext.dataset_conversion.core import place, provenance
 from nnunet_ext.dataset_conversion.core.journal import NAME, only_begun
-from nnunet_ext.dataset_conversion.core.lock import is_running, locked
+from nnunet_ext.dataset_conversion.core.lock import _take_away, is_running, locked
 from nnunet_ext.dataset_conversion.core.writing import link_is_expected
 from nnunet_ext.errors import UserError
 
@@ -65,6 +65,14 @@ def test_the_lock_of_a_killed_process_is_taken_over(
     lock = lock_of(tmp_path, f"{dead} {socket.gethostname()}")
     assert convert_to("brats2021", brats2021).complete
     assert not lock.exists()
+
+
+def test_a_lock_that_another_start_put_in_place_of_a_stale_one_stays(tmp_path: Path) -> None:
+    lock = lock_of(tmp_path, "another start")
+    _take_away(lock, f"{os.getpid()} of the stale lock")
+    assert lock.read_text() == "another start"
+    _take_away(lock, "another start")
+    assert list(lock.parent.iterdir()) == []
 
 
 def test_the_lock_is_removed_after_an_error_too(tmp_path: Path) -> None:
