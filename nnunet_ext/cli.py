@@ -39,6 +39,14 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "phantom", "nnunet_ext.commands.phantom", "write a small synthetic download in the layout of a real dataset"
     ),
+    Command(
+        "plan", "nnunet_ext.commands.plan", "plans for a network of ours that fit a GPU, for nnU-Net's own commands"
+    ),
+    Command(
+        "estimate",
+        "nnunet_ext.commands.estimate",
+        "parameters, memory and arithmetic of trainers and plans, side by side",
+    ),
     Command("list", "nnunet_ext.commands.list", "list trainers, networks, datasets or planners"),
     Command(
         "doctor",

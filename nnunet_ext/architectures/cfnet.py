@@ -35,7 +35,7 @@ from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis,
 from nnunet_ext.architectures.blocks.modality_fusion import ModalityFusion, heads_for
 from nnunet_ext.architectures.blocks.multi_scale_context import MultiScaleContext
 from nnunet_ext.architectures.blocks.plan_encoder import PerStage, plan_encoder
-from nnunet_ext.architectures.blocks.streams import checked_streams, deal_channels, take_channels
+from nnunet_ext.architectures.blocks.streams import checked_streams, deal_channels, streams_by_name, take_channels
 from nnunet_ext.architectures.cfnet_reference import CFNetReference
 
 LEAST_WIDTH = 8  # of a stream
@@ -131,6 +131,13 @@ class CFNet(nn.Module):
         skips = [torch.cat((one[0], two[0]), dim=1)]
         skips += [fuse(a, b) for fuse, a, b in zip(self.fusions, one[1:], two[1:], strict=True)]
         return self.decoder(skips[:-1], self.context(skips[-1]))
+
+    @classmethod
+    def plan_options(cls, *, channel_names: Sequence[str], **_: Any) -> dict[str, Any]:
+        """What plans for a dataset say beyond nnU-Net's keywords: the published pairs of channels, where the names of
+        the channels tell them."""
+        pairs = streams_by_name(channel_names)
+        return {} if pairs is None else {"stream_channels": [list(pair) for pair in pairs]}
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -29,7 +29,7 @@ class Settings:
     unseen: int = 8
     shape: tuple[int, int, int] = (32, 40, 40)
     folds: int = 5
-    epochs: int = 8
+    epochs: int = 12
     iterations: int = 10
     validation_iterations: int = 2
     learning_rate: str = "1e-1"
@@ -37,7 +37,7 @@ class Settings:
     patch_size: Mapping[str, tuple[int, ...]] = field(
         default_factory=lambda: {"2d": (40, 36), "3d_fullres": (16, 40, 36)}
     )
-    batch_size: Mapping[str, int] = field(default_factory=lambda: {"2d": 8, "3d_fullres": 2})
+    batch_size: Mapping[str, int] = field(default_factory=lambda: {"2d": 4, "3d_fullres": 2})
     features: tuple[int, ...] = (8, 16, 32)
     # One a stage instead of nnU-Net's two: cheaper, and better after so few iterations.
     convolutions: int = 1

@@ -180,7 +180,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "train",
-        80,
+        105,
         _train_commands,
         _train,
         f"this one by the command; every other fold and configuration {INSIDE}",

@@ -17,7 +17,7 @@ from torch import nn
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning.from_plans import from_configuration
-from nnunet_ext.trainers import checkpoints, registry, seeding, splits
+from nnunet_ext.trainers import checkpoints, memory_line, registry, seeding, splits
 from nnunet_ext.trainers.losses import LOSSES, Float32Loss
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.schedules import EpochSchedule
@@ -150,6 +150,7 @@ class BaseTrainer(nnUNetTrainer):
         self.print_to_log_file(
             f"nnunet_ext {__version__}: {checkpoints.class_path(self._bare_network())}, {self.recipe.as_dict()}"
         )
+        self.print_to_log_file(memory_line.first_line(self))
         self._warn_of_other_splits()
         folder = Path(self.output_folder)
         checkpoints.clean(folder)
@@ -192,7 +193,21 @@ class BaseTrainer(nnUNetTrainer):
         return torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext()
 
     def train_step(self, batch: dict) -> dict:
-        """One optimizer step. nnU-Net's own fixes the precision and the bound of the gradient; here the recipe does."""
+        """One optimizer step. nnU-Net's own fixes the precision and the bound of the gradient; here the recipe does.
+
+        Raises:
+            UserError: the GPU has no memory left.
+        """
+        try:
+            return self._train_step(batch)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory at patch {list(self.configuration_manager.patch_size)}, batch {self.batch_size}: "
+                f"{str(error).splitlines()[0]}",
+                remedy=memory_line.advice(self),
+            ) from error
+
+    def _train_step(self, batch: dict) -> dict:
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"]
         target = (

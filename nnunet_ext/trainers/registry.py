@@ -80,6 +80,14 @@ def resolve(name: str) -> type | None:
     return _made[name]
 
 
+def optimizer_of(network: str) -> str:
+    """The optimizer (``torch.optim``) of the first listed trainer of a network; nnU-Net's SGD for other networks."""
+    row = next((row for row in TRAINERS.values() if row.network.lower() == network.lower()), None)
+    if row is None:
+        return "SGD"
+    return getattr(importlib.import_module(row.module), row.name).recipe.optimizer
+
+
 def __getattr__(name: str) -> Any:
     trainer = resolve(name)
     if trainer is None:

@@ -8,15 +8,14 @@ own commands refuse what lies outside the packages that plans of nnU-Net and of 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.planning.plans_file import foreign_classes, read_plans
 
 FLAG = "--trust"
 REMEDY = f"look at the file; if you trust whoever wrote it, add {FLAG}"
-TRUSTED_PREFIXES = ("nnunet_ext.", "dynamic_network_architectures.", "torch.nn.")
 
 
 def checked_training(argv: Sequence[str]) -> list[str]:
@@ -91,25 +90,18 @@ def _model_folder(dataset: str, trainer: str, plans: str, configuration: str) ->
 def _check_plans(file: Path) -> None:
     if not file.is_file():
         return  # nnU-Net says so itself
-    try:
-        configurations = json.loads(file.read_text(encoding="utf-8"))["configurations"].values()
-        named = {path for configuration in configurations for path in _class_paths(configuration)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError("not a plans file of nnU-Net", file=file, remedy="plan the dataset again") from error
-    foreign = sorted(path for path in named if not path.startswith(TRUSTED_PREFIXES))
+    refuse_foreign_classes(read_plans(file), file)
+
+
+def refuse_foreign_classes(plans: dict, file: Path) -> None:
+    """Stop at plans that name classes outside the packages that plans usually name.
+
+    Raises:
+        UserError: naming those classes.
+    """
+    foreign = foreign_classes(plans)
     if foreign:
         raise UserError(f"the plans name {', '.join(foreign)}, which would be imported", file=file, remedy=REMEDY)
-
-
-def _class_paths(configuration: dict) -> Iterator[str]:
-    architecture = configuration.get("architecture")
-    if architecture is None:  # it inherits one from another configuration
-        return
-    yield architecture["network_class_name"]
-    for keyword in architecture["_kw_requires_import"]:
-        path = architecture["arch_kwargs"].get(keyword)
-        if path is not None:
-            yield path
 
 
 def _check_checkpoints(files: Iterator[Path] | Sequence[Path]) -> None:

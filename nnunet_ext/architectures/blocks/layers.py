@@ -119,5 +119,7 @@ def per_stage(name: str, value: Any, n_stages: int) -> list[Any]:
 
 
 def resize_to(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Linear resize of (B, C, *spatial) to the spatial ``size``, corners not aligned."""
-    return functional.interpolate(x, size=tuple(size), mode=LINEAR_MODES[x.ndim - 2], align_corners=False)
+    """Linear resize of (B, C, *spatial) to the spatial ``size``, corners not aligned, in the precision of ``x``."""
+    resized = functional.interpolate(x, size=tuple(size), mode=LINEAR_MODES[x.ndim - 2], align_corners=False)
+    # Autocast returns float32, and what is joined with it would be kept for the backward pass in float32 too.
+    return resized.to(x.dtype)

@@ -15,6 +15,26 @@ def deal_channels(image_channels: int, streams: int = 2) -> Streams:
     return tuple(tuple(range(stream, image_channels, streams)) for stream in range(streams))
 
 
+# spellings of the four sequences of a brain tumor protocol, without punctuation
+_SEQUENCES = {
+    "T1": ("t1", "t1w", "t1n"),
+    "T1ce": ("t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce", "t1contrast"),
+    "T2": ("t2", "t2w"),
+    "FLAIR": ("flair", "t2flair", "t2f", "fl"),
+}
+
+
+def streams_by_name(channel_names: Sequence[str]) -> Streams | None:
+    """The published pairs (T1, T2) and (T1ce, FLAIR), in whatever order the four sequences stand; None for others."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(channel_names):
+        plain = "".join(letter for letter in name.lower() if letter.isalnum())
+        places.update({sequence: place for sequence, names in _SEQUENCES.items() if plain in names})
+    if len(channel_names) != len(_SEQUENCES) or len(places) != len(_SEQUENCES):
+        return None
+    return (places["T1"], places["T2"]), (places["T1ce"], places["FLAIR"])
+
+
 def checked_streams(stream_channels: Sequence[Sequence[int]], image_channels: int, streams: int = 2) -> Streams:
     """Lists of channel indices, one a stream, as tuples. They may overlap.
 

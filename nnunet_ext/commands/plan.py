@@ -1,0 +1,71 @@
+"""``nnunet_ext plan``: plans for any network of ours that fit a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of the dataset")
+    parser.add_argument("-a", dest="network", required=True, metavar="NETWORK", help="see 'nnunet_ext list networks'")
+    parser.add_argument(
+        "-c",
+        dest="configurations",
+        nargs="+",
+        metavar="CONFIGURATION",
+        help="show and preprocess these only; all are planned (default: all)",
+    )
+    parser.add_argument(
+        "-gpu_memory_target", type=float, default=8.0, metavar="GB", help="memory of the GPU (default: 8)"
+    )
+    parser.add_argument("-overwrite_plans_name", metavar="NAME", help="instead of nnUNet<NETWORK>Plans")
+    parser.add_argument(
+        "-overwrite_target_spacing", nargs=3, type=float, metavar="MM", help="of 3d_fullres, as nnU-Net spells it"
+    )
+    parser.add_argument(
+        "-np", dest="processes", type=int, metavar="N", help="worker processes (default: cores, up to 8)"
+    )
+    parser.add_argument("--no_pp", action="store_true", help="plan only, preprocess nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the plans, write nothing")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON, in bytes")
+    parser.epilog = "example: nnunet_ext plan -d 137 -a CFNet -gpu_memory_target 24"
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_ext.planning import make_plans
+    from nnunet_ext.planning.find import dataset_name, network_class
+    from nnunet_ext.planning.report import Report, default_processes
+    from nnunet_ext.trainers.registry import optimizer_of
+
+    name = dataset_name(args.dataset)
+    wanted = make_plans.Wanted(
+        dataset_name=name,
+        network=network_class(args.network),
+        optimizer=optimizer_of(args.network),
+        target=args.gpu_memory_target,
+        plans_name=args.overwrite_plans_name,
+        processes=args.processes or default_processes(),
+        spacing=None if args.overwrite_target_spacing is None else tuple(args.overwrite_target_spacing),
+    )
+    make_plans.check(wanted)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    with make_plans.nothing_written(name) if args.dry_run else nullcontext():
+        plans = make_plans.make_plans(wanted, say)
+        report = Report.of(wanted, plans, args.configurations)
+    if args.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        say(report.as_text(written=not args.dry_run))
+    if args.dry_run:
+        say("dry run: nothing was written")
+        return 0
+    if not args.no_pp:
+        report.preprocess(args.dataset, wanted.processes, say)
+    say(report.next_commands(args.dataset, wanted.processes, preprocessed=not args.no_pp))
+    return 0

@@ -1,0 +1,117 @@
+"""Parameters, memory and arithmetic of one configuration of plans, for training and for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnunet_ext.planning import gpu
+from nnunet_ext.planning.live import forward_peak
+from nnunet_ext.planning.memory import measure
+
+#: builds the network, without data where it is called within ``torch.device("meta")``
+Build = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of a table; bytes, but for what its name says otherwise.
+
+    Attributes:
+        network, plans, configuration: names; ``network`` is the trainer's where one was asked for.
+        patch_size, batch_size, stages: of the plans.
+        parameters: number.
+        multiply_adds: of one sample, forward.
+        kept_float32, kept_autocast: by autograd for the whole batch.
+        parameter_bytes: weights, gradients, state of the optimizer, half-precision copies.
+        training_bytes, prediction_bytes: estimated on a GPU, under autocast.
+        largest_batch: that fits ``available``; None if that is not known.
+        available: memory to fit into, or None.
+        parts: of ``kept_autocast``.
+    """
+
+    network: str
+    plans: str
+    configuration: str
+    patch_size: tuple[int, ...]
+    batch_size: int
+    stages: int
+    parameters: int
+    multiply_adds: int
+    kept_float32: int
+    kept_autocast: int
+    parameter_bytes: int
+    training_bytes: float
+    prediction_bytes: float
+    largest_batch: int | None
+    available: float | None
+    parts: dict[str, int]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether training fits; None if it is not known into what."""
+        return None if self.available is None else self.training_bytes <= self.available
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "fits": self.fits}
+
+
+def estimate(
+    name: str,
+    plans: Any,
+    configuration: str,
+    build: Build,
+    input_channels: int,
+    classes: int,
+    optimizer: str = "SGD",
+    available: float | None = None,
+) -> Estimate:
+    """Estimate one configuration.
+
+    Args:
+        name: what the row is called.
+        plans: ``PlansManager``.
+        configuration: its name in the plans.
+        build: makes the network as it trains.
+        input_channels: image and previous stage together.
+        classes: logits.
+        optimizer: name in ``torch.optim``.
+        available: bytes of GPU memory to fit into.
+
+    Raises:
+        ValueError: the network needs data to run, or refuses the configuration.
+    """
+    manager = plans.get_configuration(configuration)
+    with torch.device("meta"):
+        network = build()
+    patch = tuple(int(edge) for edge in manager.patch_size)
+    shape = (1, input_channels, *patch)
+    half = measure(network, shape, dtype=torch.float16)
+    full = measure(network, shape, multiply_adds=False)
+    batch = int(manager.batch_size)
+    image = [int(edge) for edge in manager.median_image_size_in_voxels]
+    if len(patch) == 2:  # slices are predicted one by one into a volume
+        image = [int(edge) for edge in plans.plans["original_median_shape_after_transp"]][:1] + image
+    peak = forward_peak(network, shape, torch.float16)
+    return Estimate(
+        network=name,
+        plans=plans.plans_name,
+        configuration=configuration,
+        patch_size=patch,
+        batch_size=batch,
+        stages=len(manager.pool_op_kernel_sizes),
+        parameters=half.parameters,
+        multiply_adds=half.multiply_adds,
+        kept_float32=batch * full.activations,
+        kept_autocast=batch * half.activations,
+        parameter_bytes=gpu.parameter_bytes(half.parameters, optimizer),
+        training_bytes=gpu.training_bytes(half, batch, optimizer),
+        prediction_bytes=gpu.prediction_bytes(half.parameters, peak, input_channels, classes, image, patch),
+        largest_batch=None if available is None else gpu.largest_batch(half, available, optimizer),
+        available=available,
+        parts={part: batch * size for part, size in half.parts.items()},
+    )

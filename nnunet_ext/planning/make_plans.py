@@ -1,0 +1,153 @@
+"""What ``nnunet_ext plan`` does: fingerprint, plans, and preprocessing of what is not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from torch import nn
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.planning import fingerprint
+from nnunet_ext.planning.planner import OURS, NetworkPlanner
+from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.sharing import missing_cases
+
+CASCADE = "3d_cascade_fullres"
+#: nnU-Net's own target; plans for it need no size in their name
+DEFAULT_TARGET = 8.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        dataset_name: folder name.
+        network, optimizer: class, and what trains it.
+        target: GB of GPU memory.
+        plans_name: given by the user, or None for ``default_name``.
+        processes: worker processes.
+        spacing: instead of the one nnU-Net chooses, for 3d_fullres.
+    """
+
+    dataset_name: str
+    network: type[nn.Module]
+    optimizer: str
+    target: float
+    plans_name: str | None
+    processes: int
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.plans_name or default_name(self.network.__name__, self.target)
+
+
+def default_name(network: str, target: float) -> str:
+    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB."""
+    size = "" if target == DEFAULT_TARGET else f"_{target:g}G".replace(".", "p")
+    return f"nnUNet{network}Plans{size}"
+
+
+def check(wanted: Wanted) -> None:
+    """Refuse what cannot work before anything is written.
+
+    Raises:
+        UserError: a target or name that cannot be; plans of that name for something else; splits that differ; no raw
+            data.
+    """
+    if not wanted.target > 0:
+        raise UserError(f"-gpu_memory_target {wanted.target:g} is not a number of GB", remedy="give for example 24")
+    if not wanted.name.isidentifier() or "__" in wanted.name:
+        raise UserError(
+            f"'{wanted.name}' cannot name plans",
+            remedy="use letters, digits and single underscores, beginning with a letter",
+        )
+    preprocessed = Path(nnUNet_preprocessed) / wanted.dataset_name
+    raw = Path(nnUNet_raw) / wanted.dataset_name
+    if not (raw / "dataset.json").is_file():
+        have = (preprocessed / fingerprint.FILE).is_file()
+        raise UserError(
+            "planning needs the raw dataset" + ("" if have else ", and there is no fingerprint either"),
+            file=raw / "dataset.json",
+            remedy="convert the dataset on this machine, or plan on the one that has it and copy the plans file here",
+        )
+    file = preprocessed / f"{wanted.name}.json"
+    if file.is_file():
+        made = read_plans(file).get(OURS, {})
+        same = (made.get("network"), made.get("gpu_memory_target_in_gb")) == (wanted.network.__name__, wanted.target)
+        if not same and (wanted.plans_name is None or not made):
+            raise UserError(
+                f"plans of the name {wanted.name} exist for something else",
+                file=file,
+                remedy="give another name with -overwrite_plans_name",
+            )
+
+
+def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
+    """Fingerprint if it is missing, and plans. Returns the plans, which are written."""
+    name = wanted.dataset_name
+    if not (Path(nnUNet_preprocessed) / name / fingerprint.FILE).is_file():
+        say(f"{name} has no fingerprint yet: reading all training cases once")
+        fingerprint.extract_if_missing(name, wanted.processes)
+    say(f"planning {wanted.network.__name__} for {wanted.target:g} GB")
+    try:
+        planner = NetworkPlanner(
+            name,
+            wanted.target,
+            plans_name=wanted.name,
+            overwrite_target_spacing=wanted.spacing,
+            network=wanted.network,
+            optimizer=wanted.optimizer,
+        )
+    except AssertionError as error:  # nnU-Net compares the splits of raw and preprocessed folder and says no more
+        raise UserError(
+            "its folds differ from those of the raw dataset",
+            file=Path(nnUNet_preprocessed) / name / "splits_final.json",
+            remedy="remove it to take those of the raw dataset, or copy it there",
+        ) from error
+    return planner.plan_experiment()
+
+
+@contextmanager
+def nothing_written(dataset_name: str) -> Iterator[None]:
+    """For a dry run: nnU-Net sees a copy of the dataset's small files in another place, which is removed at the end."""
+    variable = nnUNet_preprocessed.env_var_name
+    before = os.environ[variable]
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(elsewhere, dataset_name)
+        folder.mkdir()
+        for file in (Path(before) / dataset_name).glob("*.json"):
+            shutil.copy(file, folder)
+        os.environ[variable] = elsewhere
+        try:
+            yield
+        finally:
+            os.environ[variable] = before
+
+
+def to_preprocess(plans: dict[str, Any], cases: Sequence[str], configurations: Sequence[str]) -> list[str]:
+    """The configurations whose data is missing or incomplete."""
+    folder = Path(nnUNet_preprocessed) / plans["dataset_name"]
+    return [
+        name
+        for name in configurations
+        if name != CASCADE and missing_cases(folder / plans["configurations"][name]["data_identifier"], cases)
+    ]
+
+
+def preprocess(dataset_id: int, plans_name: str, configurations: Sequence[str], processes: int) -> None:
+    """nnU-Net's own preprocessing of these configurations, with its progress bars and without the plans it prints. It
+    removes what their folders hold."""
+    with redirect_stdout(StringIO()):
+        preprocess_dataset(dataset_id, plans_name, list(configurations), [processes])

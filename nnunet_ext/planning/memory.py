@@ -1,0 +1,170 @@
+"""The memory that training a network needs, found without allocating any: what autograd really keeps.
+
+``measure`` runs one forward pass, on the meta device in tenths of a second whatever the size, and counts the distinct
+storages that autograd saves for the backward pass. The planner, ``nnunet_ext estimate``, the trainers' first line and
+``nnunet_ext list networks`` use this one figure (docs/planning.md says how far it is true).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunet_ext.planning.cuda_rules import CudaRules
+
+TOP = "(network)"  # part of what no child of the network saved
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one training-mode forward pass keeps. All in bytes but the counts.
+
+    Attributes:
+        parameters, trainable: numbers of parameters.
+        activations: kept for the backward pass, without parameters, inputs and copies of weights. Linear in the batch.
+        weight_copies: half-precision copies of weights that autocast keeps; independent of batch and patch.
+        inputs, outputs: the inputs kept, and what the network returns.
+        largest: the largest single kept activation; its gradient and a copy live at the peak of the backward pass.
+        parts: activations by child of the network that saved them first.
+        multiply_adds: of the forward pass, in convolutions, linear layers, products of matrices and attention.
+    """
+
+    parameters: int
+    trainable: int
+    activations: int
+    weight_copies: int
+    inputs: int
+    outputs: int
+    largest: int
+    parts: dict[str, int] = field(default_factory=dict)
+    multiply_adds: int = 0
+
+
+def measure(
+    network: nn.Module, *input_shapes: Sequence[int], dtype: torch.dtype | None = None, multiply_adds: bool = True
+) -> Memory:
+    """Measure one forward pass.
+
+    Args:
+        network: built within ``torch.device("meta")``, so that nothing is allocated. On another device the pass really
+            runs there (which is how the tests tell that the figures are true).
+        input_shapes: of the inputs in order, batch first; float32.
+        dtype: ``torch.float16`` or ``torch.bfloat16`` for autocast as CUDA does it; None for float32.
+        multiply_adds: count them too, in a second pass.
+
+    Raises:
+        ValueError: the network needs the values of its input, which tensors without data have not.
+    """
+    parameters = list(network.parameters())
+    device = parameters[0].device if parameters else torch.device("meta")
+    inputs = [torch.empty(tuple(shape), device=device) for shape in input_shapes]
+    meta = device.type == "meta"
+    rules = CudaRules(dtype) if meta else None
+    precision: AbstractContextManager[Any] = (
+        rules or nullcontext() if meta or dtype is None else torch.autocast(device.type, dtype=dtype)
+    )
+    ledger = _Ledger(parameters, inputs)
+    with ledger.follow(network), torch.enable_grad(), precision:
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(ledger.save, lambda tensor: tensor):
+                outputs = network(*inputs)
+        except (RuntimeError, NotImplementedError) as error:
+            if not meta:
+                raise
+            where = "" if ledger.part == TOP else f", in its part {ledger.part}"
+            raise ValueError(
+                f"{type(network).__name__} cannot be measured without data{where}: {str(error).splitlines()[0]}"
+            ) from error
+    copies = {id(copy.untyped_storage()) for copy in rules.copies.values()} if rules else set()
+    activations = {key: entry for key, entry in ledger.kept.items() if key not in copies}
+    parts: dict[str, int] = {}
+    for storage, part in activations.values():
+        parts[part] = parts.get(part, 0) + storage.nbytes()
+    return Memory(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        activations=sum(parts.values()),
+        weight_copies=sum(storage.nbytes() for key, (storage, _) in ledger.kept.items() if key in copies),
+        inputs=sum(storage.nbytes() for storage in ledger.kept_inputs.values()),
+        outputs=sum({id(s): s.nbytes() for s in (t.untyped_storage() for t in _flat(outputs))}.values()),
+        largest=max((storage.nbytes() for storage, _ in activations.values()), default=0),
+        parts=parts,
+        multiply_adds=_multiply_adds(network, inputs) if multiply_adds else 0,
+    )
+
+
+class _Ledger:
+    """Storages that autograd saves, each once, under the part of the network that was running.
+
+    A storage, not a tensor, is the unit: views share it, and a small view keeps the whole of it alive. Python hands out
+    one object a storage as long as one is held, so that its identity can be the key, also on the meta device.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> None:
+        self._own = [parameter.untyped_storage() for parameter in parameters]
+        self._inputs = {id(s): s for s in (tensor.untyped_storage() for tensor in inputs)}
+        self._ignored = {id(storage) for storage in self._own}
+        self._running = [TOP]
+        self.kept: dict[int, tuple[torch.UntypedStorage, str]] = {}
+        self.kept_inputs: dict[int, torch.UntypedStorage] = {}
+
+    @property
+    def part(self) -> str:
+        return self._running[-1]
+
+    def save(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) in self._inputs:
+            self.kept_inputs[id(storage)] = storage
+        elif id(storage) not in self._ignored:
+            self.kept.setdefault(id(storage), (storage, self.part))
+        return tensor
+
+    @contextmanager
+    def follow(self, network: nn.Module) -> Iterator[None]:
+        """Keep ``part`` up to date while the network runs."""
+        # Buffers are the network's own like parameters.
+        buffers = [buffer.untyped_storage() for buffer in network.buffers()]
+        self._own += buffers
+        self._ignored |= {id(storage) for storage in buffers}
+        handles = []
+        for name, child in network.named_children():
+            # A list of modules is never called itself; what it holds is.
+            for module in child.children() if isinstance(child, (nn.ModuleList, nn.ModuleDict)) else [child]:
+                handles.append(module.register_forward_pre_hook(self._enter(name)))
+                handles.append(module.register_forward_hook(self._leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def enter(*_: Any) -> None:
+            self._running.append(name)
+
+        return enter
+
+    def _leave(self, *_: Any) -> None:
+        self._running.pop()
+
+
+def _multiply_adds(network: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def _flat(outputs: Any) -> Iterator[torch.Tensor]:
+    if isinstance(outputs, torch.Tensor):
+        yield outputs
+    elif isinstance(outputs, (list, tuple)):
+        for entry in outputs:
+            yield from _flat(entry)

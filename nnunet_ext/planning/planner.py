@@ -1,0 +1,307 @@
+"""One planner for all networks: nnU-Net's own, with the memory that the network really keeps as its measure.
+
+nnU-Net plans with a count of convolution outputs of its U-Net. Here the measure is ``memory.measure`` under autocast,
+for whatever network; its unit is calibrated so that nnU-Net's default U-Net gets the patch and batch sizes that nnU-Net
+gives it at 8 GB. Networks are thereby compared at one budget of memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunet_ext import __version__
+from nnunet_ext.errors import UserError
+from nnunet_ext.planning import gpu
+from nnunet_ext.planning.memory import Memory, measure
+from nnunet_ext.planning.sharing import shares_data
+
+# What PlainConvUNet keeps for one unit of nnU-Net's own estimate, which counts outputs of convolutions: two
+# half-precision maps each, less what transposed convolutions and heads do not keep. Between 3.95 and 3.98 (2d), and up
+# to 4.02 (3d), nnU-Net's own patch and batch sizes come out for the fingerprints of tests/planning/test_planner.py.
+BYTES_2D, BYTES_3D = 3.975, 3.95
+# Weights, gradients, momentum and half-precision copies that a network has beyond PlainConvUNet come off its budget.
+_PARAMETER_BYTES = gpu.parameter_bytes(1)
+LEAST_STAGES = 3  # with two, nnU-Net's deep supervision has no weight left (it divides 0 by 0)
+AUTOCAST = torch.float16
+#: key of our own facts at the top of a plans file
+OURS = "nnunet_ext"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a topology asks for, in bytes: ``a_case`` for each sample, ``fixed`` once (0 for PlainConvUNet)."""
+
+    a_case: int
+    fixed: int
+    memory: Memory
+
+
+class NetworkPlanner(ExperimentPlanner):
+    """nnU-Net's planner for any network that takes ``PlainConvUNet``'s arguments.
+
+    A network's class may offer ``plan_options(*, patch_size, strides, kernel_sizes, spacing, channel_names) -> dict``:
+    further keyword arguments of its constructor, plain data. They are asked for at every candidate, measured with, and
+    written into the plans, so that training and prediction never work them out again. It may raise ``ValueError`` for
+    a topology that it cannot take; the planner then goes on to smaller patches.
+
+    Args:
+        network: the class.
+        optimizer: that the network is trained with (``torch.optim``); for the figure of GPU memory alone.
+        gpu_memory_target_in_gb, plans_name, overwrite_target_spacing: as nnU-Net's.
+
+    Raises:
+        UserError: the target is too small for any patch; the network refuses the dataset.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "nnUNetNetworkPlans",
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+        network: type[nn.Module] = PlainConvUNet,
+        optimizer: str = "SGD",
+    ) -> None:
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            None if overwrite_target_spacing is None else list(map(float, overwrite_target_spacing)),
+            suppress_transpose,
+        )
+        self.UNet_class = network
+        self.UNet_reference_val_2d *= BYTES_2D
+        self.UNet_reference_val_3d *= BYTES_3D
+        self.optimizer = optimizer
+        self._demands: dict[str, Demand] = {}
+        self._spacing: tuple[float, ...] = ()
+        self._least = math.inf  # the smallest budget that some patch of this configuration would need
+        self._refusal: ValueError | None = None
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Of the image, in order."""
+        return [str(name) for name in self.dataset_json["channel_names"].values()]
+
+    def get_plans_for_configuration(
+        self,
+        spacing: Any,
+        median_shape: Any,
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict[str, Any]:
+        """nnU-Net's, with the batch size of this planner's rule and the network's own options.
+
+        ``_cache`` of nnU-Net is keyed by patch and strides alone and not used: demands are remembered here.
+        """
+        self._spacing = tuple(map(float, spacing))
+        self._least, self._refusal = math.inf, None
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
+        )
+        architecture = plan["architecture"]
+        demand = self._demand(
+            plan["patch_size"],
+            len(self.channel_names),
+            len(self.dataset_json["labels"]),
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+        )
+        architecture["arch_kwargs"].update(self._options(plan["patch_size"], architecture["arch_kwargs"]))
+        plan["batch_size"] = self._batch_size(demand, plan["patch_size"], approximate_n_voxels_dataset)
+        return plan
+
+    def static_estimate_VRAM_usage(
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> float:
+        """Bytes of a sample and its share of what is needed once, in the unit of ``UNet_reference_val_...``.
+
+        Static in nnU-Net, which calls it on the instance and goes on shrinking the patch while twice this, over the
+        reference batch, exceeds the reference.
+        """
+        if arch_kwargs["n_stages"] < LEAST_STAGES:
+            raise self._no_patch(patch_size)  # nnU-Net's loop has no lower end of its own
+        try:
+            demand = self._demand(patch_size, input_channels, output_channels, arch_kwargs, arch_kwargs_req_import)
+        except ValueError as error:
+            self._refusal = error
+            return math.inf
+        self._least = min(self._least, 2 * demand.a_case + demand.fixed)
+        return demand.a_case + demand.fixed / 2
+
+    def _batch_size(self, demand: Demand, patch_size: Sequence[int], voxels_of_dataset: float) -> int:
+        least = self.UNet_min_batch_size
+        batch = round((self._budget() - demand.fixed) / demand.a_case)
+        cap = round(voxels_of_dataset * self.max_dataset_covered / math.prod(map(float, patch_size)))
+        batch = max(least, min(batch, cap))
+        while batch > least and self.training_bytes(demand, batch) > self.UNet_vram_target_GB * gpu.GB:
+            batch -= 1
+        return batch
+
+    def training_bytes(self, demand: Demand, batch_size: int) -> float:
+        """The estimate for a GPU."""
+        return gpu.training_bytes(demand.memory, batch_size, self.optimizer)
+
+    def _budget(self) -> float:
+        scale = self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
+        if len(self._spacing) == 2:
+            return self.UNet_reference_val_corresp_bs_2d * self.UNet_reference_val_2d * scale
+        return self.UNet_reference_val_corresp_bs_3d * self.UNet_reference_val_3d * scale
+
+    def _options(self, patch_size: Sequence[int], arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        ask = getattr(self.UNet_class, "plan_options", None)
+        if ask is None:
+            return {}
+        return ask(
+            patch_size=[int(edge) for edge in patch_size],
+            strides=[[int(step) for step in stage] for stage in arch_kwargs["strides"]],
+            kernel_sizes=[[int(edge) for edge in stage] for stage in arch_kwargs["kernel_sizes"]],
+            spacing=list(self._spacing),
+            channel_names=self.channel_names,
+        )
+
+    def _demand(
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_kwargs: dict[str, Any],
+        to_import: Sequence[str],
+    ) -> Demand:
+        key = repr((list(patch_size), arch_kwargs["strides"], arch_kwargs["kernel_sizes"], self._spacing))
+        if key not in self._demands:
+            plain_kwargs = {name: value for name, value in arch_kwargs.items() if name in PLAIN_KEYWORDS}
+            shape = (1, input_channels, *map(int, patch_size))
+            plain = _measured(PlainConvUNet, plain_kwargs, to_import, shape, output_channels)
+            own = plain
+            if self.UNet_class is not PlainConvUNet:
+                kwargs = {**plain_kwargs, **self._options(patch_size, arch_kwargs)}
+                own = _measured(self.UNet_class, kwargs, to_import, shape, output_channels)
+            self._demands[key] = Demand(
+                own.activations + gpu.BACKWARD_COPIES * max(0, own.largest - plain.largest),
+                _PARAMETER_BYTES * max(0, own.parameters - plain.parameters),
+                own,
+            )
+        return self._demands[key]
+
+    def _no_patch(self, patch_size: Sequence[int]) -> UserError:
+        name = self.UNet_class.__name__
+        if self._least < math.inf:
+            # rounded up, so that what is named suffices
+            enough = math.ceil(self._least / self._budget() * self.UNet_vram_target_GB * 100) / 100
+            return UserError(
+                f"no patch of {LEAST_STAGES} resolutions or more fits {name} into {self.UNet_vram_target_GB:g} GB",
+                remedy=f"give -gpu_memory_target {enough:g} or more",
+            )
+        if self._refusal is not None:
+            return UserError(f"{name} cannot be planned for this dataset: {self._refusal}")
+        size = " x ".join(str(int(edge)) for edge in patch_size)
+        return UserError(
+            f"the images are too small: a patch of {size} gives fewer than {LEAST_STAGES} resolutions",
+            remedy="plan this dataset with nnU-Net's own planner",
+        )
+
+    def plan_experiment(self) -> dict[str, Any]:
+        """nnU-Net's, without its printing. Returns the plans, which are also written."""
+        with redirect_stdout(StringIO()):
+            return super().plan_experiment()
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Write the plans beside and rename. Configurations of other names in an existing file stay."""
+        folder = Path(nnUNet_preprocessed) / self.dataset_name
+        recursive_fix_for_json_export(plans)
+        plans[OURS] = {
+            "version": __version__,
+            "network": self.UNet_class.__name__,
+            "gpu_memory_target_in_gb": self.UNet_vram_target_GB,
+        }
+        self._hand_over_the_previous_stage(plans)
+        self._share_data(plans, folder / "nnUNetPlans.json")
+        file = folder / f"{self.plans_identifier}.json"
+        if file.is_file():
+            others = load_json(str(file))["configurations"]
+            plans["configurations"] = {**others, **plans["configurations"]}
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            beside.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _hand_over_the_previous_stage(self, plans: dict[str, Any]) -> None:
+        """Say how many channels a cascade adds, to a network that wants to know: no stock trainer could tell it."""
+        cascade = plans["configurations"].get("3d_cascade_fullres")
+        if cascade is None or "cascade_channels" not in inspect.signature(self.UNet_class).parameters:
+            return
+        architecture = deepcopy(plans["configurations"]["3d_fullres"]["architecture"])
+        labels = PlansManager(plans).get_label_manager(self.dataset_json)
+        architecture["arch_kwargs"]["cascade_channels"] = len(labels.foreground_labels)
+        cascade["architecture"] = architecture
+
+    def _share_data(self, plans: dict[str, Any], default_file: Path) -> None:
+        """Name the data folders of nnU-Net's default plans where their content is the same."""
+        default = load_json(str(default_file)) if default_file.is_file() else None
+        for name in ("2d", "3d_fullres"):
+            configuration = plans["configurations"].get(name)
+            if configuration is None:
+                continue
+            alike = self.overwrite_target_spacing is None if default is None else shares_data(plans, default, name)
+            if alike and self.preprocessor_name == "DefaultPreprocessor":
+                configuration["data_identifier"] = (
+                    f"nnUNetPlans_{name}" if default is None else default["configurations"][name]["data_identifier"]
+                )
+
+
+#: what PlainConvUNet knows of the architecture that the planner writes
+PLAIN_KEYWORDS = frozenset(inspect.signature(PlainConvUNet).parameters) - {
+    "input_channels",
+    "num_classes",
+    "deep_supervision",
+    "nonlin_first",
+}
+
+
+def _measured(
+    network: type[nn.Module], kwargs: dict[str, Any], to_import: Sequence[str], shape: Sequence[int], classes: int
+) -> Memory:
+    with torch.device("meta"):
+        built = get_network_from_plans(
+            f"{network.__module__}.{network.__qualname__}",
+            dict(kwargs),
+            to_import,
+            shape[1],
+            classes,
+            allow_init=False,
+            deep_supervision=True,
+        )
+    return measure(built, shape, dtype=AUTOCAST, multiply_adds=False)

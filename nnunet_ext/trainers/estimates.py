@@ -1,0 +1,99 @@
+"""Memory of trainers on planned datasets: for ``nnunet_ext estimate``, and for the first line of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.planning.estimate import Estimate, estimate
+from nnunet_ext.planning.find import dataset_name
+from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.report import read_dataset_json
+from nnunet_ext.trainers.registry import resolve
+from nnunet_ext.trainers.trust import refuse_foreign_classes
+
+
+def estimates(
+    dataset_id: int,
+    trainers: Sequence[str],
+    plans_names: Sequence[str],
+    configurations: Sequence[str] | None,
+    available: float | None,
+    trust: bool = False,
+) -> list[Estimate]:
+    """One row for each plans, configuration and trainer.
+
+    Raises:
+        UserError: no such dataset, plans, configuration or trainer; plans that name foreign classes; a trainer that
+            refuses a configuration that was asked for.
+    """
+    name = dataset_name(dataset_id, ("nnUNet_preprocessed",))
+    classes = {trainer: trainer_class(trainer) for trainer in trainers}
+    rows = []
+    for plans_name in plans_names:
+        file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
+        content = read_plans(file)
+        if not trust:
+            refuse_foreign_classes(content, file)
+        known = list(content["configurations"])
+        for configuration in configurations or known:
+            if configuration not in known:
+                raise UserError(
+                    f"the plans have no configuration {configuration}",
+                    file=file,
+                    remedy=f"choose from {', '.join(known)}",
+                )
+            for trainer, trainer_type in classes.items():
+                label = f"{trainer} {plans_name}" if len(plans_names) > 1 else trainer
+                rows.append(_estimate(label, trainer_type, content, configuration, available))
+    return rows
+
+
+def trainer_class(name: str) -> Any:
+    """One of ours, or whichever nnU-Net finds.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    own = resolve(name)
+    if own is not None:
+        return own
+    try:
+        return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        raise UserError(f"there is no trainer {name}", remedy="'nnunet_ext list trainers' shows ours") from error
+
+
+def available_memory() -> float | None:
+    """Bytes of the GPU here; None without one."""
+    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+
+
+def _estimate(
+    label: str, trainer: Any, content: dict[str, Any], configuration: str, available: float | None
+) -> Estimate:
+    plans = PlansManager(content)
+    manager = plans.get_configuration(configuration)
+    dataset_json = read_dataset_json(content)
+    channels = determine_num_input_channels(plans, manager, dataset_json)
+    classes = plans.get_label_manager(dataset_json).num_segmentation_heads
+    recipe = getattr(trainer, "recipe", None)
+    deep_supervision = getattr(recipe, "deep_supervision", True)
+    return estimate(
+        label,
+        plans,
+        configuration,
+        lambda: trainer.build_network_architecture(plans, manager, channels, classes, deep_supervision),
+        input_channels=channels,
+        classes=classes,
+        optimizer=getattr(recipe, "optimizer", "SGD"),
+        available=available,
+    )
