@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     with make_plans.nothing_written(name) if args.dry_run else nullcontext():
         plans = make_plans.make_plans(wanted, say)
-        report = Report.of(wanted, plans, args.configurations)
+    report = Report.of(wanted, plans, args.configurations)
     if args.json:
         print(json.dumps(report.as_json(), indent=2))
     else:

@@ -9,9 +9,12 @@ with the rules that PyTorch itself applies to CUDA tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
@@ -21,21 +24,26 @@ def _names(text: str) -> frozenset[str]:
 
 
 HALF = _names(
-    """conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc linear bilinear matmul
+    """conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc linear matmul
     __matmul__ __rmatmul__ mm mv bmm addmm addmv addr addbmm baddbmm chain_matmul multi_dot einsum prelu
-    scaled_dot_product_attention multi_head_attention_forward gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell"""
+    scaled_dot_product_attention gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell"""
 )
 FULL = _names(
-    """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow __pow__ __rpow__ __rtruediv__
-    __rdiv__ softplus layer_norm group_norm norm nuclear_norm frobenius_norm cosine_similarity cosine_embedding_loss
-    cdist pdist dist renorm normalize softmax log_softmax softmin gumbel_softmax sum nansum prod cumsum cumprod
-    logsumexp interpolate upsample cross_entropy nll_loss poisson_nll_loss gaussian_nll_loss kl_div l1_loss
-    smooth_l1_loss huber_loss mse_loss margin_ranking_loss hinge_embedding_loss multilabel_margin_loss
-    multi_margin_loss soft_margin_loss triplet_margin_loss binary_cross_entropy_with_logits"""
+    """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow square __pow__ __rpow__
+    __rtruediv__ __rdiv__ softplus layer_norm rms_norm group_norm cosine_similarity cosine_embedding_loss cdist pdist
+    dist renorm softmax
+    log_softmax sum cumsum logsumexp upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d
+    _upsample_bilinear2d_aa upsample_trilinear3d upsample_bicubic2d _upsample_bicubic2d_aa cross_entropy_loss
+    nll_loss nll_loss2d nll_loss_nd poisson_nll_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss
+    margin_ranking_loss hinge_embedding_loss multilabel_margin_loss multi_margin_loss soft_margin_loss
+    triplet_margin_loss binary_cross_entropy_with_logits"""
 )
+# These give float32 of what they get, and keep that as it is.
+FULL_RESULT = _names("norm linalg_norm linalg_vector_norm linalg_matrix_norm prod cumprod")
 WIDEST = _names(
-    """cat concat concatenate stack hstack vstack dstack addcdiv addcmul atan2 cross dot vdot grid_sample index_put
-    scatter_add tensordot"""
+    """cat concat concatenate stack hstack vstack dstack addcdiv addcmul atan2 bilinear cross dot vdot grid_sample
+    grid_sampler index_put scatter_add tensordot"""
 )
 _WEIGHTS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -71,12 +79,18 @@ class CudaRules(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        # (those with a closure, pooling that returns places or not, only choose between two others)
+        if isinstance(func, FunctionType) and func.__module__ == functional.__name__ and not func.__closure__:
+            with _Within(self):
+                return _opened(func)(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if self.dtype is not None and torch.is_autocast_enabled("cpu"):
             if name in HALF:
                 args, kwargs = _map((args, kwargs), self._half)
             elif name in FULL:
                 args, kwargs = _map((args, kwargs), _full)
+            elif name in FULL_RESULT and args[0].dtype in (torch.float16, torch.bfloat16):
+                kwargs = {**kwargs, "dtype": kwargs.get("dtype") or torch.float32}
             elif name in WIDEST:
                 widest = _widest(_tensors((args, kwargs)))
                 args, kwargs = _map((args, kwargs), lambda x: x.to(widest) if x.dtype in _WEIGHTS else x)
@@ -84,6 +98,9 @@ class CudaRules(TorchFunctionMode):
             fused = _fused_attention(*args, **kwargs)
             if fused is not None:
                 return fused
+        if name == "dropout" and args[0].device.type == "meta":
+            # CUDA's kernel keeps one byte an element; the mathematical path keeps a mask in the type of the input.
+            return torch.native_dropout(*args, **kwargs)[0]
         return func(*args, **kwargs)
 
     def _half(self, x: torch.Tensor) -> torch.Tensor:
@@ -94,6 +111,37 @@ class CudaRules(TorchFunctionMode):
         if id(x) not in self.copies:
             self.copies[id(x)] = x.to(self.dtype)
         return self.copies[id(x)]
+
+
+class _Within(TorchFunctionMode):
+    """Rules for the pieces of a function, while the rules' own handler, in which they are off, runs it."""
+
+    def __init__(self, rules: CudaRules) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._rules.__torch_function__(func, types, args, kwargs)
+
+
+@cache
+def _opened(func: FunctionType) -> FunctionType:
+    """A function of ``torch.nn.functional`` that runs its pieces one by one, for a mode to see.
+
+    As it stands it would hand itself to the mode instead; autocast decides on the pieces (of normalisation to unit
+    length, of attention with its projections, of interpolation).
+    """
+    opened = FunctionType(func.__code__, _open_names(), func.__name__, func.__defaults__)
+    opened.__kwdefaults__ = func.__kwdefaults__
+    return opened
+
+
+@cache
+def _open_names() -> dict[str, Any]:
+    never = {name: lambda *_: False for name in vars(functional) if name.startswith("has_torch_function")}
+    return {**vars(functional), **never}
 
 
 def _full(x: torch.Tensor) -> torch.Tensor:
@@ -135,7 +183,9 @@ class _Attention(torch.autograd.Function):
     def forward(
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        # in the order of the query's axes, as the kernels leave it: mostly, to merge the heads then takes no copy
+        same = query.shape[-1] == value.shape[-1]
+        output = torch.empty_like(query) if same else query.new_empty(*query.shape[:-1], value.shape[-1])
         rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
         context.save_for_backward(query, key, value, output, rows, *([] if mask is None else [mask]))
         return output

@@ -11,7 +11,7 @@ from torch import nn
 
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.live import forward_peak
-from nnunet_ext.planning.memory import measure
+from nnunet_ext.planning.memory import measure_sample
 
 #: builds the network, without data where it is called within ``torch.device("meta")``
 Build = Callable[[], nn.Module]
@@ -90,8 +90,8 @@ def estimate(
         network = build()
     patch = tuple(int(edge) for edge in manager.patch_size)
     shape = (1, input_channels, *patch)
-    half = measure(network, shape, dtype=torch.float16)
-    full = measure(network, shape, multiply_adds=False)
+    half = measure_sample(network, shape[1:], dtype=torch.float16)
+    full = measure_sample(network, shape[1:], multiply_adds=False)
     batch = int(manager.batch_size)
     image = [int(edge) for edge in manager.median_image_size_in_voxels]
     if len(patch) == 2:  # slices are predicted one by one into a volume

@@ -20,6 +20,7 @@ def from_configuration(
     num_input_channels: int,
     num_output_channels: int,
     deep_supervision: bool,
+    **options: Any,
 ) -> NetworkT:
     """Builds and initializes ``network`` for a configuration.
 
@@ -34,6 +35,7 @@ def from_configuration(
         num_input_channels: image channels plus those of a previous stage.
         num_output_channels: segmentation heads.
         deep_supervision: whether the network returns coarse outputs too.
+        options: further keyword arguments of the constructor; they win over the plans'.
 
     Raises:
         UserError: the plans name a layer type that cannot be imported, or values that the network refuses.
@@ -53,6 +55,7 @@ def from_configuration(
         "input_channels": num_input_channels,
         "num_classes": num_output_channels,
         "deep_supervision": deep_supervision,
+        **options,
     }
     try:
         built = network(**arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.planning import fingerprint
+from nnunet_ext.planning import PLANNERS, fingerprint
 from nnunet_ext.planning.planner import OURS, NetworkPlanner
 from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.planning.sharing import missing_cases
@@ -66,8 +67,13 @@ def check(wanted: Wanted) -> None:
         UserError: a target or name that cannot be; plans of that name for something else; splits that differ; no raw
             data.
     """
-    if not wanted.target > 0:
+    if not 0 < wanted.target < math.inf:
         raise UserError(f"-gpu_memory_target {wanted.target:g} is not a number of GB", remedy="give for example 24")
+    if wanted.name in {planner.plans_name for planner in PLANNERS}:
+        raise UserError(
+            f"{wanted.name} are the plans of nnU-Net's own planner",
+            remedy="give another name with -overwrite_plans_name",
+        )
     if not wanted.name.isidentifier() or "__" in wanted.name:
         raise UserError(
             f"'{wanted.name}' cannot name plans",
@@ -110,7 +116,8 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
             network=wanted.network,
             optimizer=wanted.optimizer,
         )
-    except AssertionError as error:  # nnU-Net compares the splits of raw and preprocessed folder and says no more
+    # nnU-Net compares the splits of raw and preprocessed folder, and says no more
+    except (AssertionError, IndexError) as error:
         raise UserError(
             "its folds differ from those of the raw dataset",
             file=Path(nnUNet_preprocessed) / name / "splits_final.json",

@@ -32,8 +32,8 @@ from torch import nn
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.memory import Memory, measure
-from nnunet_ext.planning.sharing import shares_data
+from nnunet_ext.planning.memory import Memory, measure_sample
+from nnunet_ext.planning.sharing import data_digest, shares_data
 
 # What PlainConvUNet keeps for one unit of nnU-Net's own estimate, which counts outputs of convolutions: two
 # half-precision maps each, less what transposed convolutions and heads do not keep. Between 3.95 and 3.98 (2d), and up
@@ -43,6 +43,8 @@ BYTES_2D, BYTES_3D = 3.975, 3.95
 _PARAMETER_BYTES = gpu.parameter_bytes(1)
 LEAST_STAGES = 3  # with two, nnU-Net's deep supervision has no weight left (it divides 0 by 0)
 AUTOCAST = torch.float16
+#: names that nnU-Net's planner gives
+CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
 #: key of our own facts at the top of a plans file
 OURS = "nnunet_ext"
 
@@ -198,15 +200,17 @@ class NetworkPlanner(ExperimentPlanner):
         arch_kwargs: dict[str, Any],
         to_import: Sequence[str],
     ) -> Demand:
-        key = repr((list(patch_size), arch_kwargs["strides"], arch_kwargs["kernel_sizes"], self._spacing))
+        options = self._options(patch_size, arch_kwargs)
+        topology = (arch_kwargs[name] for name in ("strides", "kernel_sizes"))
+        # The search for 3d_lowres meets the same topology at many spacings, so the spacing itself is no part of it.
+        key = repr((list(map(int, patch_size)), *topology, options))
         if key not in self._demands:
             plain_kwargs = {name: value for name, value in arch_kwargs.items() if name in PLAIN_KEYWORDS}
             shape = (1, input_channels, *map(int, patch_size))
             plain = _measured(PlainConvUNet, plain_kwargs, to_import, shape, output_channels)
             own = plain
             if self.UNet_class is not PlainConvUNet:
-                kwargs = {**plain_kwargs, **self._options(patch_size, arch_kwargs)}
-                own = _measured(self.UNet_class, kwargs, to_import, shape, output_channels)
+                own = _measured(self.UNet_class, {**plain_kwargs, **options}, to_import, shape, output_channels)
             self._demands[key] = Demand(
                 own.activations + gpu.BACKWARD_COPIES * max(0, own.largest - plain.largest),
                 _PARAMETER_BYTES * max(0, own.parameters - plain.parameters),
@@ -237,7 +241,7 @@ class NetworkPlanner(ExperimentPlanner):
             return super().plan_experiment()
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Write the plans beside and rename. Configurations of other names in an existing file stay."""
+        """Write the plans beside and rename. Configurations that a user added to an existing file stay."""
         folder = Path(nnUNet_preprocessed) / self.dataset_name
         recursive_fix_for_json_export(plans)
         plans[OURS] = {
@@ -249,7 +253,9 @@ class NetworkPlanner(ExperimentPlanner):
         self._share_data(plans, folder / "nnUNetPlans.json")
         file = folder / f"{self.plans_identifier}.json"
         if file.is_file():
-            others = load_json(str(file))["configurations"]
+            before = load_json(str(file))["configurations"]
+            # what an earlier plan had of nnU-Net's own configurations and this one has not would be of its topology
+            others = {name: content for name, content in before.items() if name not in CONFIGURATIONS}
             plans["configurations"] = {**others, **plans["configurations"]}
         beside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -269,7 +275,9 @@ class NetworkPlanner(ExperimentPlanner):
         cascade["architecture"] = architecture
 
     def _share_data(self, plans: dict[str, Any], default_file: Path) -> None:
-        """Name the data folders of nnU-Net's default plans where their content is the same."""
+        """Name the data folders of nnU-Net's default plans where their content is the same, and other folders by what
+        they hold: planned again for another spacing, nothing that is there is taken for it."""
+        shared = set()
         default = load_json(str(default_file)) if default_file.is_file() else None
         for name in ("2d", "3d_fullres"):
             configuration = plans["configurations"].get(name)
@@ -280,6 +288,10 @@ class NetworkPlanner(ExperimentPlanner):
                 configuration["data_identifier"] = (
                     f"nnUNetPlans_{name}" if default is None else default["configurations"][name]["data_identifier"]
                 )
+                shared.add(name)
+        for name, configuration in plans["configurations"].items():
+            if "data_identifier" in configuration and name not in shared:
+                configuration["data_identifier"] += f"_{data_digest(plans, name)}"
 
 
 #: what PlainConvUNet knows of the architecture that the planner writes
@@ -304,4 +316,4 @@ def _measured(
             allow_init=False,
             deep_supervision=True,
         )
-    return measure(built, shape, dtype=AUTOCAST, multiply_adds=False)
+    return measure_sample(built, shape[1:], dtype=AUTOCAST, multiply_adds=False)

@@ -109,10 +109,11 @@ class Report:
                 f"  nnUNetv2_preprocess -d {dataset_id} -plans_name {name} -c {' '.join(self.missing)} -np {processes}"
             )
         trainer = _trainer_option(self.plans)
-        for row in self.rows:
-            lines.append(f"  nnUNetv2_train {dataset_id} {row.configuration} 0 -p {name}{trainer} --npz")
+        names = [row.configuration for row in self.rows]
+        lines += [f"  nnUNetv2_train {dataset_id} {each} 0 -p {name}{trainer} --npz" for each in names]
         lines.append("  (folds 0 to 4)")
-        first = self.rows[-1].configuration
+        # a cascade also wants the segmentations of its previous stage
+        first = next((name for name in reversed(names) if name != make_plans.CASCADE), names[-1])
         lines.append(f"  nnUNetv2_predict -i IMAGES -o OUT -d {dataset_id} -c {first} -p {name}{trainer}")
         return "\n".join(lines)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,13 @@ def shares_data(ours: Mapping[str, Any], others: Mapping[str, Any], configuratio
         and all(ours.get(key) == others.get(key) for key in _OF_THE_DATASET)
         and all(mine.get(key) == theirs.get(key) for key in _OF_THE_CONFIGURATION)
     )
+
+
+def data_digest(plans: Mapping[str, Any], configuration: str) -> str:
+    """A few characters that differ where ``shares_data`` says that data differs."""
+    content = plans["configurations"][configuration]
+    decides = [plans.get(key) for key in _OF_THE_DATASET] + [content.get(key) for key in _OF_THE_CONFIGURATION]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def missing_cases(folder: Path, cases: Iterable[str]) -> list[str]:

@@ -39,7 +39,7 @@ def epoch_seconds(
 def _forward(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
     with torch.autocast(image.device.type, enabled=image.device.type == "cuda"):
         outputs = network(image)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         return torch.stack([output.float().square().mean() for output in outputs]).sum()
 
 

@@ -37,7 +37,8 @@ def estimates(
     """
     name = dataset_name(dataset_id, ("nnUNet_preprocessed",))
     classes = {trainer: trainer_class(trainer) for trainer in trainers}
-    rows = []
+    rows: list[Estimate] = []
+    refused: UserError | None = None
     for plans_name in plans_names:
         file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
         content = read_plans(file)
@@ -53,7 +54,14 @@ def estimates(
                 )
             for trainer, trainer_type in classes.items():
                 label = f"{trainer} {plans_name}" if len(plans_names) > 1 else trainer
-                rows.append(_estimate(label, trainer_type, content, configuration, available))
+                try:
+                    rows.append(_estimate(label, trainer_type, content, configuration, available))
+                except UserError as error:
+                    if configurations:
+                        raise
+                    refused = error  # such as a published 2D network on 3d_fullres: its other rows count
+    if not rows and refused is not None:
+        raise refused
     return rows
 
 
@@ -80,20 +88,24 @@ def available_memory() -> float | None:
 def _estimate(
     label: str, trainer: Any, content: dict[str, Any], configuration: str, available: float | None
 ) -> Estimate:
-    plans = PlansManager(content)
+    adapted = getattr(trainer, "adapted_plans", None)
+    plans = PlansManager(content if adapted is None else adapted(content, configuration))
     manager = plans.get_configuration(configuration)
     dataset_json = read_dataset_json(content)
     channels = determine_num_input_channels(plans, manager, dataset_json)
     classes = plans.get_label_manager(dataset_json).num_segmentation_heads
     recipe = getattr(trainer, "recipe", None)
     deep_supervision = getattr(recipe, "deep_supervision", True)
-    return estimate(
-        label,
-        plans,
-        configuration,
-        lambda: trainer.build_network_architecture(plans, manager, channels, classes, deep_supervision),
-        input_channels=channels,
-        classes=classes,
-        optimizer=getattr(recipe, "optimizer", "SGD"),
-        available=available,
-    )
+    try:
+        return estimate(
+            label,
+            plans,
+            configuration,
+            lambda: trainer.build_network_architecture(plans, manager, channels, classes, deep_supervision),
+            input_channels=channels,
+            classes=classes,
+            optimizer=getattr(recipe, "optimizer", "SGD"),
+            available=available,
+        )
+    except ValueError as error:
+        raise UserError(f"{label} cannot be estimated for {configuration}: {error}") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.memory import measure
+from nnunet_ext.planning.memory import measure_sample
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
 SIZES = (8, 11, 16, 24, 40, 80)
@@ -31,9 +31,9 @@ def first_line(trainer: Any) -> str:
         )
     cuda = trainer.device.type == "cuda"
     half = torch.bfloat16 if trainer.recipe.bf16 else torch.float16 if cuda else None
-    shape = (1, trainer.num_input_channels, *trainer.configuration_manager.patch_size)
+    shape = (trainer.num_input_channels, *trainer.configuration_manager.patch_size)
     try:
-        case = measure(network, shape, dtype=half, multiply_adds=False)
+        case = measure_sample(network, shape, dtype=half, multiply_adds=False)
     except ValueError as error:
         return f"the memory of this training cannot be estimated: {error}"
     needed = gpu.training_bytes(case, trainer.batch_size, trainer.recipe.optimizer)
@@ -50,8 +50,8 @@ def first_line(trainer: Any) -> str:
 def advice(trainer: Any, available: float | None = None) -> str:
     """The command that makes plans which fit."""
     size = _available(trainer.device) if available is None else available
-    fitting = [target for target in SIZES if size is None or target * gpu.GB <= size]
-    target = fitting[-1] if size is not None and fitting else SIZES[0]
+    fitting = [target for target in SIZES if size is not None and target * gpu.GB <= size]
+    target = fitting[-1] if fitting else SIZES[0] if size is None else max(1, int(size // gpu.GB))
     number = trainer.plans_manager.dataset_name[len("Dataset") :].partition("_")[0].lstrip("0")
     network = trainer.network_class.__name__
     return (

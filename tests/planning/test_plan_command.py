@@ -1,0 +1,277 @@
+"""``nnunet_ext plan`` and ``nnunet_ext estimate`` as they are typed: output, exit codes, the one line of an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_ext.architectures.cfnet import CFNet
+from nnunet_ext.cli import main
+from nnunet_ext.planning import make_plans
+
+NAME = "Dataset905_Small"
+pytestmark = pytest.mark.usefixtures("single_thread")
+
+
+@pytest.fixture
+def run(capsys):
+    """``run("plan", ...)``: exit code, output, errors."""
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def error_of(result: tuple[int, str, str]) -> str:
+    """The line of a command that failed as commands should."""
+    code, _, errors = result
+    assert code == 2, result
+    assert errors.startswith("error: "), result
+    assert errors.count("\n") == 1, errors
+    return errors
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_writes_plans_and_says_what_to_type_next(constructed, nnunet_folders, run) -> None:
+    constructed()
+    code, text, _ = run("plan", "-d", 905, "-a", "cfnet", "-gpu_memory_target", 11, "--no_pp")
+    assert code == 0
+    file = nnunet_folders.preprocessed / NAME / "nnUNetCFNetPlans_11G.json"
+    plans = json.loads(file.read_text())
+    assert str(file) in text
+    for name, made in plans["configurations"].items():
+        row = next(line for line in text.splitlines() if f"  {name}  " in line)
+        assert " x ".join(map(str, made["patch_size"])) in row
+        assert f"nnUNetv2_train 905 {name} 0 -p nnUNetCFNetPlans_11G -tr nnUNetTrainerCFNet --npz" in text
+    assert "data of 2d: nnUNetPlans_2d, shared with nnUNetPlans, to be preprocessed" in text
+    assert "nnUNetv2_preprocess -d 905 -plans_name nnUNetCFNetPlans_11G -c 2d 3d_fullres -np" in text
+    assert (
+        "nnUNetv2_predict -i IMAGES -o OUT -d 905 -c 3d_fullres -p nnUNetCFNetPlans_11G -tr nnUNetTrainerCFNet" in text
+    )
+
+
+def test_plan_preprocesses_what_is_missing_and_no_more(constructed, nnunet_folders, run, monkeypatch) -> None:
+    constructed()
+    folder = nnunet_folders.preprocessed / NAME / "nnUNetPlans_2d"
+    folder.mkdir()
+    for case in ("case0", "case1"):
+        for end in (".b2nd", "_seg.b2nd", ".pkl"):
+            (folder / f"{case}{end}").touch()
+    done: list[tuple] = []
+    monkeypatch.setattr(make_plans, "preprocess", lambda *arguments: done.append(arguments))
+    code, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-np", 3)
+    assert code == 0
+    assert done == [(905, "nnUNetPlainConvUNetPlans", ["3d_fullres"], 3)]
+    assert "data of 2d: nnUNetPlans_2d, shared with nnUNetPlans, there already" in text
+    assert "nnUNetv2_preprocess" not in text
+    assert "-tr" not in text, "nnU-Net's own trainer trains its own network"
+
+
+def test_a_dry_run_shows_the_plans_and_writes_nothing_at_all(constructed, nnunet_folders, run, tree) -> None:
+    constructed()
+    folder = nnunet_folders.preprocessed / NAME / "nnUNetPlans_3d_fullres"
+    folder.mkdir()
+    for case in ("case0", "case1"):
+        for end in (".b2nd", "_seg.b2nd", ".pkl"):
+            (folder / f"{case}{end}").touch()
+    before = tree(nnunet_folders.raw.parent)
+    code, text, _ = run("plan", "-d", 905, "-a", "CFNet", "--dry-run")
+    assert code == 0
+    assert tree(nnunet_folders.raw.parent) == before
+    assert "dry run: nothing was written" in text
+    assert "plans: " not in text
+    assert "data of 3d_fullres: nnUNetPlans_3d_fullres, shared with nnUNetPlans, there already" in text
+
+
+def test_json_agrees_with_the_table(constructed, run) -> None:
+    constructed()
+    _, text, _ = run("plan", "-d", 905, "-a", "CFNet", "--dry-run")
+    code, output, errors = run("plan", "-d", 905, "-a", "CFNet", "--dry-run", "--json")
+    assert code == 0
+    content = json.loads(output)
+    assert "planning CFNet" in errors, "progress is told beside the JSON"
+    assert content["plans_name"] == "nnUNetCFNetPlans"
+    assert content["to_preprocess"] == ["2d", "3d_fullres"]
+    assert [row["configuration"] for row in content["configurations"]] == ["2d", "3d_fullres"]
+    for row in content["configurations"]:
+        line = next(line for line in text.splitlines() if f"  {row['configuration']}  " in line)
+        assert " x ".join(map(str, row["patch_size"])) in line
+        cells = line.split()
+        assert f"{row['parameters'] / 1e6:.1f}" in cells
+        assert f"{row['training_bytes'] / 1e9:.1f}" in cells
+        assert str(row["batch_size"]) in cells
+        assert ("yes" in cells) == row["fits"]
+        assert sum(row["parts"].values()) == row["kept_autocast"]
+
+
+def test_only_the_configurations_asked_for_are_shown_and_an_unknown_one_is_told(constructed, run) -> None:
+    constructed()
+    _, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "2d", "--dry-run")
+    assert "3d_fullres" not in text
+    line = error_of(run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "4d", "--dry-run"))
+    assert "no configuration 4d" in line
+    assert "2d, 3d_fullres" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-d", 905, "-a", "CFNett"), "there is no network 'CFNett' - did you mean CFNet"),
+        (("-d", 905, "-a", "zzz"), "there is no network 'zzz' - choose one of CFNet"),
+        (("-d", 7, "-a", "CFNet"), "no single dataset of id 7: there is none"),
+        (("-d", 905, "-a", "CFNet", "-gpu_memory_target", 0), "-gpu_memory_target 0 is not a number of GB"),
+        (("-d", 905, "-a", "CFNet", "-gpu_memory_target", 0.001), "no patch of 3 resolutions or more fits CFNet"),
+        (("-d", 905, "-a", "CFNet", "-overwrite_plans_name", "a__b"), "'a__b' cannot name plans"),
+        (("-d", 902, "-a", "CFNet"), "CFNet needs at least two image channels; got 1"),
+        (("-d", 903, "-a", "CFNet"), "planning needs the raw dataset, and there is no fingerprint either"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(constructed, nnunet_folders, run, tree, arguments, said) -> None:
+    constructed()
+    constructed("Dataset902_Hippocampus")
+    constructed("Dataset903_LGG", fingerprint=False)
+    (nnunet_folders.raw / "Dataset903_LGG" / "dataset.json").unlink()
+    before = tree(nnunet_folders.raw.parent)
+    assert said in error_of(run("plan", *arguments))
+    assert tree(nnunet_folders.raw.parent) == before
+
+
+def test_plans_of_another_form_are_one_line(constructed, nnunet_folders, run) -> None:
+    constructed()
+    (nnunet_folders.preprocessed / NAME / "nnUNetCFNetPlans.json").write_text('{"plans_per_stage": {}}')
+    assert "not a plans file of nnU-Net 2.3 or later" in error_of(run("plan", "-d", 905, "-a", "CFNet"))
+    assert "not a plans file of nnU-Net 2.3 or later" in error_of(run("estimate", "-d", 905, "-p", "nnUNetCFNetPlans"))
+
+
+# --- estimate --------------------------------------------------------------------------------------------------------
+
+
+def write_plans(folders: Any, plans: dict[str, Any]) -> None:
+    (folders.preprocessed / NAME / f"{plans['plans_name']}.json").write_text(json.dumps(plans))
+
+
+def test_estimate_sets_trainers_and_plans_side_by_side(constructed, nnunet_folders, run, small_plans) -> None:
+    constructed()
+    for name in ("smallPlans", "otherPlans"):
+        write_plans(nnunet_folders, small_plans(NAME, plans_name=name))
+    trainers, plans = ["nnUNetTrainer", "nnUNetTrainerCFNet"], ["smallPlans", "otherPlans"]
+    arguments = ["estimate", "-d", 905, "-tr", *trainers, "-p", *plans, "-gpu_memory_target", 11]
+    code, text, _ = run(*arguments, "--parts")
+    assert code == 0
+    rows = json.loads(run(*arguments, "--json")[1])
+    assert [(row["network"], row["plans"], row["configuration"]) for row in rows] == [
+        (f"{trainer} {name}", name, configuration)
+        for name in plans
+        for configuration in ("2d", "3d_fullres")
+        for trainer in trainers
+    ]
+    for row in rows:
+        line = next(
+            line for line in text.splitlines() if line.startswith(row["network"]) and row["configuration"] in line
+        )
+        assert f"{row['parameters'] / 1e6:.1f} M" in line
+        assert row["fits"] is True
+        assert row["largest_batch"] > row["batch_size"]
+    assert rows[0]["parameters"] != rows[1]["parameters"], "each trainer its own network"
+    assert "kept by part" in text
+
+
+def test_estimate_says_what_does_not_fit(constructed, nnunet_folders, run, small_plans) -> None:
+    constructed()
+    write_plans(nnunet_folders, small_plans(NAME, batch_size=10**6))
+    code, text, _ = run("estimate", "-d", 905, "-p", "smallPlans", "-c", "2d", "-gpu_memory_target", 8)
+    assert code == 0
+    assert " NO " in text
+
+
+def test_estimate_imports_foreign_classes_only_if_told_to(constructed, nnunet_folders, run, small_plans, monkeypatch):
+    constructed()
+    monkeypatch.setitem(sys.modules, "others", type(sys)("others"))
+    sys.modules["others"].Network = CFNet
+    write_plans(nnunet_folders, small_plans(NAME, network_class="others.Network"))
+    line = error_of(run("estimate", "-d", 905, "-p", "smallPlans"))
+    assert "the plans name others.Network, which would be imported" in line
+    assert "--trust" in line
+    assert run("estimate", "-d", 905, "-p", "smallPlans", "--trust")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-tr", "nnUNetTrainerNoSuch"), "there is no trainer nnUNetTrainerNoSuch"),
+        (("-tr", "nnUNetTrainerCFNet_bogus"), "bogus"),
+        (("-c", "4d"), "the plans have no configuration 4d"),
+        (("-p", "absentPlans"), "there are no such plans"),
+        (("-tr", "nnUNetTrainerCFNet_paper", "-c", "3d_fullres"), "the published CFNet needs a 2d configuration"),
+    ],
+)
+def test_mistakes_of_estimate_are_one_line(constructed, nnunet_folders, run, small_plans, arguments, said) -> None:
+    constructed()
+    write_plans(nnunet_folders, small_plans(NAME))
+    plans = () if "-p" in arguments else ("-p", "smallPlans")
+    assert said in error_of(run("estimate", "-d", 905, *plans, *arguments))
+
+
+def test_a_network_that_needs_data_is_one_line_in_estimate(constructed, nnunet_folders, run, small_plans, importable):
+    class NeedsData(CFNet):
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x * x.sum().item())
+
+    constructed()
+    path = f"{importable(NeedsData).__module__}.NeedsData"
+    write_plans(nnunet_folders, small_plans(NAME, network_class=path))
+    assert "NeedsData cannot be measured" in error_of(run("estimate", "-d", 905, "-p", "smallPlans", "--trust"))
+
+
+# --- the whole path --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_stock_commands_train_with_plans_made_from_a_download(nnunet_folders, run_nnunet, tmp_path) -> None:
+    environment = nnunet_folders.environment()
+    download = tmp_path / "download"
+    run_nnunet(["nnunet_ext", "phantom", "brats2021", "-o", download, "--cases", 6], environment)
+    run_nnunet(["nnunet_ext", "convert", "brats2021", "-i", download, "-d", 137, "-np", 1], environment)
+    said = run_nnunet(["nnunet_ext", "plan", "-d", 137, "-a", "CFNet", "-np", 1], environment).stdout
+    (name,) = (path.name for path in nnunet_folders.preprocessed.glob("Dataset137_*"))
+    trainer = "nnUNetTrainerCFNet_1epochs_1its_1vits"
+    assert "nnUNetv2_train 137 3d_fullres 0 -p nnUNetCFNetPlans -tr nnUNetTrainerCFNet" in said
+    command = f"nnUNetv2_train 137 3d_fullres 0 -p nnUNetCFNetPlans -tr {trainer} -device cpu"
+    run_nnunet(command.split(), environment, timeout=900)
+    fold = nnunet_folders.results / name / f"{trainer}__nnUNetCFNetPlans__3d_fullres" / "fold_0"
+    assert (fold / "checkpoint_final.pth").is_file()
+
+    plans = PlansManager(str(nnunet_folders.preprocessed / name / "nnUNetCFNetPlans.json"))
+    network = nnUNetTrainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 4, 3, True)
+    assert isinstance(network, CFNet)
+    weights = torch.load(fold / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    network.load_state_dict(weights)
+
+
+def test_the_commands_say_nothing_that_a_user_did_not_ask_for(constructed, nnunet_folders) -> None:
+    constructed()
+    done = subprocess.run(
+        [sys.executable, "-m", "nnunet_ext", "plan", "-d", "905", "-a", "PlainConvUNet", "--no_pp", "--json"],
+        env={**os.environ, **nnunet_folders.environment()},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["plans_name"] == "nnUNetPlainConvUNetPlans"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,78 @@
+"""What a training says of memory, before it starts and when there is none left."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.trainers import memory_line
+
+SHORT = "nnUNetTrainerCFNet_1epochs_1its_1vits"
+ADVICE = "nnunet_ext plan -d 501 -a CFNet -gpu_memory_target "
+
+
+def test_a_training_tells_what_it_needs_and_what_there_is(toy, train, log_of, monkeypatch) -> None:
+    monkeypatch.setattr(memory_line, "_available", lambda device: 16e9)
+    toy()
+    log = log_of(train(SHORT, checkpoints=False))
+    found = re.search(r"memory: about (\d+\.\d) GB estimated for batches of 2, 16\.0 GB available", log)
+    assert found, log
+    assert float(found[1]) < 1, "no overhead of a GPU on the CPU"
+    assert "WARNING: memory" not in log
+
+
+def test_too_little_memory_is_a_warning_with_the_command_that_helps(toy, train, log_of, monkeypatch) -> None:
+    monkeypatch.setattr(memory_line, "_available", lambda device: 1e6)
+    toy()
+    log = log_of(train(SHORT, checkpoints=False))
+    assert re.search(rf"WARNING: memory: about .* available\. For plans that fit: {ADVICE}8, then train with -p", log)
+
+
+@pytest.mark.parametrize(("available", "target"), [(12e9, 11), (24e9, 24), (200e9, 80), (None, 8)])
+def test_the_advised_target_is_the_largest_that_the_memory_holds(toy, make_trainer, monkeypatch, available, target):
+    monkeypatch.setattr(memory_line, "_available", lambda device: available)
+    toy()
+    assert f"{ADVICE}{target}," in memory_line.advice(make_trainer(SHORT))
+
+
+def test_memory_is_read_from_the_machine_or_left_unsaid(toy, make_trainer, monkeypatch) -> None:
+    toy()
+    trainer = make_trainer(SHORT)
+    trainer.initialize()
+    monkeypatch.setattr(memory_line, "_available", lambda device: None)
+    line = memory_line.first_line(trainer)
+    assert re.fullmatch(r"memory: about \d+\.\d GB estimated for batches of 2", line)
+
+
+def test_a_network_that_cannot_be_measured_trains_all_the_same(toy, train, log_of, monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise ValueError("it needs data")
+
+    monkeypatch.setattr(memory_line, "measure_sample", refuse)
+    toy()
+    trainer = train(SHORT, checkpoints=False)
+    assert "the memory of this training cannot be estimated: it needs data" in log_of(trainer)
+    assert trainer.current_epoch == 1
+
+
+def test_out_of_memory_ends_in_one_line_with_the_command_that_helps(toy, make_trainer) -> None:
+    toy()
+    trainer = make_trainer(SHORT)
+    trainer.initialize()
+
+    class Full(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore lines")
+
+    trainer.network = Full()
+    batch = {"data": torch.zeros(2, 2, 16, 16, 16), "target": torch.zeros(2, 1, 16, 16, 16)}
+    with pytest.raises(UserError) as raised:
+        trainer.train_step(batch)
+    line = str(raised.value)
+    assert line.startswith("out of memory at patch [16, 16, 16], batch 2: CUDA out of memory. Tried to allocate 9 GiB.")
+    assert ADVICE in line
+    assert "more lines" not in line
+    assert "\n" not in line
