@@ -43,6 +43,11 @@ COMMANDS: tuple[Command, ...] = (
         "plan", "nnunet_ext.commands.plan", "plans for a network of ours that fit a GPU, for nnU-Net's own commands"
     ),
     Command(
+        "pretrained",
+        "nnunet_ext.commands.pretrained",
+        "a start checkpoint with published encoder weights, for nnU-Net's -pretrained_weights",
+    ),
+    Command(
         "estimate",
         "nnunet_ext.commands.estimate",
         "parameters, memory and arithmetic of trainers and plans, side by side",

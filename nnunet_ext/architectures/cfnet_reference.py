@@ -27,13 +27,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_ext.architectures import pretrained
 from nnunet_ext.architectures.blocks.bottleneck_up import BottleneckUp
 from nnunet_ext.architectures.blocks.gated_communication import GatedCommunication
 from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.modality_fusion import STREAMS, ModalityFusion
 from nnunet_ext.architectures.blocks.multi_scale_context import MultiScaleContext
 from nnunet_ext.architectures.blocks.streams import checked_streams, take_channels
-from nnunet_ext.architectures.cfnet_weights import from_published, from_resnet50
+from nnunet_ext.architectures.cfnet_weights import RESNET_UNUSED, from_published, from_resnet50
 
 STEM_CHANNELS = 64
 STAGES = ((256, 3, 1), (512, 4, 2), (1024, 6, 2))  # channels, bottlenecks, stride of the first
@@ -121,6 +122,21 @@ class CFNetReference(nn.Module):
             RuntimeError: a tensor has another shape, for instance another number of classes.
         """
         self.load_state_dict(from_published(state_dict, self.state_dict()))
+
+    def load_pretrained(self, part: str, weights: Mapping[str, torch.Tensor]) -> pretrained.Report:
+        """Starts the stem and both streams (``"cnn"``) from a ResNet-50.
+
+        Raises:
+            ValueError: another part, or a key is missing or unknown.
+            RuntimeError: a tensor has another shape.
+        """
+        if part != "cnn":
+            raise ValueError(f"CFNet has no {part}")
+        before = set(from_resnet50(weights, self.state_dict()))
+        self.load_resnet50(weights)
+        numbers = sum(value.numel() for key, value in self.state_dict().items() if key in before)
+        skipped = sorted(key for key in weights if key.startswith(RESNET_UNUSED))
+        return pretrained.Report(loaded=sorted(before), skipped=skipped, parameters=numbers)
 
     def load_resnet50(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Starts the stem and both streams from a ResNet-50's weights under torchvision's key names.

@@ -39,9 +39,12 @@ def _datasets() -> Rows:
 # what to list -> its rows, and the columns that fit a line
 TABLES: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
     "trainers": (_trainers, ("name", "network", "summary")),
-    "networks": (_networks, ("name", "trainers", "reference_parameters", "doi")),
+    "networks": (
+        _networks,
+        ("name", "trainers", "default_parameters", "default_training_gb", "reference_parameters", "doi"),
+    ),
     "datasets": (_datasets, ("name", "years_or_release", "cases", "title")),
-    "planners": (_planners, ("name", "plans_name", "summary")),
+    "planners": (_planners, ("name", "used_by", "plans_name", "summary")),
 }
 
 
@@ -60,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
     print_table(rows, columns)
     if args.what == "trainers":
         _print_suffixes()
+    if args.what == "networks":
+        print(
+            "\ndefault: nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GB of GPU "
+            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)"
+        )
     return 0
 
 
@@ -82,10 +90,15 @@ def _text(value: object) -> str:
 
 
 def _print_suffixes() -> None:
-    from nnunet_ext.trainers.variants import SUFFIXES
+    from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES
 
-    width = max(len(suffix.spelling) for suffix in SUFFIXES)
+    width = max(len(suffix.spelling) for suffix in (*SUFFIXES, *FAMILY_SUFFIXES))
     print("\nsuffixes, in any number; other orders than this one work too, in folders of their own:")
     for suffix in SUFFIXES:
         print(f"  {suffix.spelling:<{width}}  {suffix.help}")
+    for network in dict.fromkeys(network for suffix in FAMILY_SUFFIXES for network in suffix.networks):
+        print(f"of {network} alone:")
+        for suffix in FAMILY_SUFFIXES:
+            if network in suffix.networks:
+                print(f"  {suffix.spelling:<{width}}  {suffix.help}")
     print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

@@ -47,7 +47,7 @@ class BaseTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
     ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().__init__(self.adapted_plans(plans, configuration), configuration, fold, dataset_json, device)
         recipe = self.recipe
         self.initial_lr = recipe.learning_rate
         self.weight_decay = recipe.weight_decay
@@ -60,6 +60,16 @@ class BaseTrainer(nnUNetTrainer):
         if recipe.bf16:
             self.grad_scaler = None  # bfloat16 has the range of float32
         self._speak_of_the_name()
+
+    @classmethod
+    def adapted_plans(cls, plans: dict, configuration: str) -> dict:
+        """The plans that are trained with and stored with the model: those given, unless a trainer fixes patch or
+        batch.
+
+        Raises:
+            UserError: the trainer cannot train this configuration.
+        """
+        return plans
 
     def _speak_of_the_name(self) -> None:
         if type(self).__module__ == registry.__name__:
@@ -86,7 +96,12 @@ class BaseTrainer(nnUNetTrainer):
     ) -> nn.Module:
         """The network for these plans; nnU-Net calls this on the class, in training and in prediction."""
         return from_configuration(
-            cls.network_class, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+            cls.network_class,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+            **cls.recipe.network_options,
         )
 
     def initialize(self) -> None:
@@ -96,8 +111,13 @@ class BaseTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
         recipe = self.recipe
+        groups: Any = self.network.parameters()
+        if recipe.undecayed:
+            groups = [{"params": []}, {"params": [], "weight_decay": 0.0}]
+            for name, parameter in self.network.named_parameters():
+                groups[any(part in name for part in recipe.undecayed)]["params"].append(parameter)
         optimizer = getattr(torch.optim, recipe.optimizer)(
-            self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay, **recipe.optimizer_options
+            groups, lr=self.initial_lr, weight_decay=self.weight_decay, **recipe.optimizer_options
         )
         return optimizer, EpochSchedule(optimizer, self.initial_lr, recipe.schedule, self.num_epochs)
 
@@ -200,7 +220,7 @@ class BaseTrainer(nnUNetTrainer):
         """
         try:
             return self._train_step(batch)
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory at patch {list(self.configuration_manager.patch_size)}, batch {self.batch_size}: "
                 f"{str(error).splitlines()[0]}",

@@ -7,11 +7,6 @@ fusion and feature communication", Biomedical Signal Processing and Control 2025
 
 from __future__ import annotations
 
-import os
-import pickle
-from typing import Any
-
-import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
@@ -22,7 +17,6 @@ from nnunet_ext.trainers.recipe import Recipe
 
 # (T1, T2) and (T1ce, FLAIR), the published pairs, in nnU-Net's channel order T1, T1ce, T2, FLAIR
 BRATS_PAIRS = ((0, 2), (1, 3))
-RESNET50 = "nnUNet_ext_resnet50"  # environment variable: file to start the published network from
 STRIDE = 16  # of the deepest map of the published network
 
 
@@ -37,9 +31,8 @@ class nnUNetTrainerCFNet_paper(BaseTrainer):
     """CFNet as published, for 2D configurations with four image channels in nnU-Net's BraTS order T1, T1ce, T2, FLAIR.
 
     Network, loss and optimizer are the published ones; batch, patch, augmentation, folds and evaluation are
-    nnU-Net's. The published schedule of 200 epochs is stretched over the epochs trained. Weights start at random, or
-    those of stem and streams with the ResNet-50 that the environment variable ``nnUNet_ext_resnet50`` names (a state
-    dict under torchvision's keys).
+    nnU-Net's. The published schedule of 200 epochs is stretched over the epochs trained. Weights start at random;
+    ``nnunet_ext pretrained`` makes a start from a ResNet-50.
     """
 
     network_class = CFNet
@@ -76,22 +69,6 @@ class nnUNetTrainerCFNet_paper(BaseTrainer):
                 remedy="use nnUNetTrainerCFNet, which configures itself for any of these",
             )
         return CFNet.reference(num_classes=num_output_channels, stream_channels=BRATS_PAIRS)
-
-    def initialize(self) -> None:
-        super().initialize()
-        network: Any = self._bare_network()
-        file = os.environ.get(RESNET50)
-        if file:
-            try:
-                weights = torch.load(file, map_location="cpu", weights_only=True)
-                network.load_resnet50(weights)
-            except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-                raise UserError(
-                    f"no weights of a ResNet-50 for {RESNET50}: {str(error).splitlines()[0]}",
-                    file=file,
-                    remedy=f"unset {RESNET50} to start at random",
-                ) from error
-            self.print_to_log_file(f"stem and streams start from {file}")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Nothing to switch: the published network has no deep supervision."""

@@ -29,6 +29,8 @@ class Recipe:
         bf16: autocast in bfloat16, without gradient scaling, on any device; otherwise nnU-Net's own: float16 with
         scaling
             on CUDA, float32 elsewhere.
+        network_options: keyword arguments of the network's constructor beyond those of the plans.
+        undecayed: parameters whose names hold one of these get no weight decay.
         seed: fixes initialisation, sampling and augmentation; None: not seeded.
     """
 
@@ -45,8 +47,11 @@ class Recipe:
     mirroring: bool = True
     deep_supervision: bool = True
     bf16: bool = False
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    undecayed: tuple[str, ...] = ()
     seed: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, for checkpoints and logs."""
-        return {**asdict(self), "optimizer_options": dict(self.optimizer_options)}
+        mappings = {name: dict(getattr(self, name)) for name in ("optimizer_options", "network_options")}
+        return {**asdict(self), **mappings, "undecayed": list(self.undecayed)}

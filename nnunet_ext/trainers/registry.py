@@ -4,7 +4,7 @@ for."""
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nnunet_ext.trainers import variants
@@ -35,6 +35,18 @@ TRAINERS: dict[str, Trainer] = {
             "CFNet",
             "CFNet as published: 2D, four image channels, the authors' loss and schedule",
         ),
+        Trainer(
+            "nnUNetTrainerCFFormer",
+            "nnunet_ext.trainers.cfformer",
+            "CFFormer",
+            "self-configuring CFFormer, 2D and 3D; nnU-Net's training with AdamW and warm-up",
+        ),
+        Trainer(
+            "nnUNetTrainerCFFormer_paper",
+            "nnunet_ext.trainers.cfformer",
+            "CFFormer",
+            "CFFormer as published: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
+        ),
     )
 }
 
@@ -54,7 +66,11 @@ def canonical_name(name: str) -> str | None:
         UserError: one of our trainers with an unknown or repeated suffix.
     """
     row = _row(name)
-    return None if row is None else variants.canonical(row.name, variants.parse(name, row.name))
+    return None if row is None else _canonical(name, row)
+
+
+def _canonical(name: str, row: Trainer) -> str:
+    return variants.canonical(row.name, variants.parse(name, row.name, row.network), row.network)
 
 
 def resolve(name: str) -> type | None:
@@ -70,12 +86,12 @@ def resolve(name: str) -> type | None:
     row = _row(name)
     if row is None:
         return None
-    changes = variants.parse(name, row.name)
+    changes = variants.parse(name, row.name, row.network)
     base = getattr(importlib.import_module(row.module), row.name)
     if not changes:
         return base
     if name not in _made:
-        body = {"__module__": __name__, "__doc__": base.__doc__, "recipe": replace(base.recipe, **changes)}
+        body = {"__module__": __name__, "__doc__": base.__doc__, "recipe": variants.applied(base.recipe, changes)}
         _made[name] = type(name, (base,), body)
     return _made[name]
 

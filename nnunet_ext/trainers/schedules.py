@@ -19,7 +19,20 @@ def cfnet_paper(epoch: int, num_epochs: int) -> float:
     return 0.96 ** (1 + 400 * epoch / num_epochs)
 
 
-SCHEDULES: dict[str, Callable[[int, int], float]] = {"poly": poly, "cfnet_paper": cfnet_paper}
+def warmup_poly(epoch: int, num_epochs: int) -> float:
+    """Linear warm-up, then polynomial decay with exponent 0.9, as CFFormer is trained: 10 and 120 of 130 epochs
+    (arXiv 2501.03629), and the same shares of any other number."""
+    warm_up = max(1, round(num_epochs * 10 / 130))
+    if epoch < warm_up:
+        return (epoch + 1) / warm_up
+    return (1 - (epoch - warm_up) / (num_epochs - warm_up)) ** 0.9
+
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "poly": poly,
+    "cfnet_paper": cfnet_paper,
+    "warmup_poly": warmup_poly,
+}
 
 
 class EpochSchedule:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.trainers.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Suffix:
         value: text of the value -> value.
         text: value -> suffix as the canonical name spells it.
         help: what it does, in one line.
+        networks: names of the networks that know it; empty: all. Its value is then a dict of options of the network,
+            which are joined to ``Recipe.network_options``.
     """
 
     spelling: str
@@ -35,6 +38,7 @@ class Suffix:
     value: Callable[[str], Any]
     text: Callable[[Any], str]
     help: str
+    networks: tuple[str, ...] = ()
 
 
 def _count(text: str) -> int:
@@ -111,13 +115,43 @@ SUFFIXES: tuple[Suffix, ...] = (
 )
 
 
-def known_suffixes() -> str:
+def _preset(name: str, text: str) -> Suffix:
+    return Suffix(f"_{name}", name, "preset", lambda _: {"preset": name}, lambda _: name, text, ("CFFormer",))
+
+
+def _parts(name: str, used: tuple[bool, ...], text: str) -> Suffix:
+    """A row of CFFormer's ablation: which of ``PARTS`` are built."""
+    options = dict(zip(PARTS, used, strict=True))
+    return Suffix(f"_{name}", name, "parts", lambda _: options, lambda _: name, text, ("CFFormer",))
+
+
+PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
+#: rows that one network's trainers know, after all others in the canonical order; a field is one choice of several rows
+FAMILY_SUFFIXES: tuple[Suffix, ...] = (
+    _preset("tiny", "published form only: Swin V2-T"),
+    _preset("small", "the small transformer (default; of the published form Swin V2-S)"),
+    _preset("base", "the base transformer, Swin V2-B in 2D (default of the published form)"),
+    _preset("large", "3D only: wider and deeper than base"),
+    _parts("CNNOnly", (True, False, False, False), "the convolutional encoder alone"),
+    _parts("TransformerOnly", (False, True, False, False), "the transformer, below two convolutional levels"),
+    _parts("PlainFusion", (True, True, False, False), "both encoders joined by concatenation and a convolution"),
+    _parts("CFCAOnly", (True, True, True, False), "with the exchange of channels, without crossed convolutions"),
+    _parts("XFFOnly", (True, True, False, True), "with crossed convolutions, without the exchange of channels"),
+)
+
+
+def suffixes_of(network: str) -> tuple[Suffix, ...]:
+    """All rows that trainers of a network know, in canonical order."""
+    return (*SUFFIXES, *(suffix for suffix in FAMILY_SUFFIXES if network in suffix.networks))
+
+
+def known_suffixes(network: str = "") -> str:
     """The spellings in canonical order, for messages."""
-    return ", ".join(suffix.spelling for suffix in SUFFIXES)
+    return ", ".join(suffix.spelling for suffix in suffixes_of(network))
 
 
-def _match(trainer: str, token: str) -> tuple[Suffix, Any]:
-    for suffix in SUFFIXES:
+def _match(trainer: str, token: str, network: str) -> tuple[Suffix, Any]:
+    for suffix in suffixes_of(network):
         found = re.fullmatch(suffix.pattern, token, flags=re.ASCII)
         if found:
             try:
@@ -126,31 +160,50 @@ def _match(trainer: str, token: str) -> tuple[Suffix, Any]:
                 raise UserError(f"suffix '_{token}' of trainer {trainer}: the number {error}") from error
     raise UserError(
         f"unknown suffix '_{token}' in trainer name {trainer}",
-        remedy=f"known suffixes: {known_suffixes()} (numbers without dots: _lr1e-3)",
+        remedy=f"known suffixes: {known_suffixes(network)} (numbers without dots: _lr1e-3)",
     )
 
 
-def parse(trainer: str, base: str) -> dict[str, Any]:
-    """Changes of the recipe that a trainer name asks for: ``{field: value}`` in canonical order.
+def parse(trainer: str, base: str, network: str = "") -> dict[str, Any]:
+    """What a trainer name asks for: ``{field: value}`` in canonical order.
 
     Args:
         trainer: requested name, e.g. ``"nnUNetTrainerCFNet_seed1_50epochs"``.
         base: the listed trainer at its head, e.g. ``"nnUNetTrainerCFNet"``.
+        network: of that trainer, which may know suffixes of its own.
 
     Raises:
         UserError: an unknown suffix (the message lists the known ones), a number out of range, a suffix given twice.
     """
     changes: dict[str, Any] = {}
     for token in trainer[len(base) :].split("_")[1:]:
-        suffix, value = _match(trainer, token)
+        suffix, value = _match(trainer, token, network)
         if suffix.field in changes:
             raise UserError(
-                f"suffix {suffix.spelling} is given twice in trainer name {trainer}", remedy="keep one of them"
+                f"suffix {suffix.spelling} is given twice in trainer name {trainer}, or beside another of its kind",
+                remedy="keep one of them",
             )
         changes[suffix.field] = value
-    return {suffix.field: changes[suffix.field] for suffix in SUFFIXES if suffix.field in changes}
+    order = dict.fromkeys(suffix.field for suffix in suffixes_of(network))
+    return {field: changes[field] for field in order if field in changes}
 
 
-def canonical(base: str, changes: dict[str, Any]) -> str:
-    """The one canonical name of a trainer with these changes of its recipe."""
-    return "_".join([base, *(suffix.text(changes[suffix.field]) for suffix in SUFFIXES if suffix.field in changes)])
+def canonical(base: str, changes: dict[str, Any], network: str = "") -> str:
+    """The one canonical name of a trainer with these changes."""
+    parts = [base]
+    for field, value in changes.items():
+        rows = [suffix for suffix in suffixes_of(network) if suffix.field == field]
+        # Of several rows that share a field, the one that gives this value.
+        row = rows[0] if len(rows) == 1 else next(row for row in rows if row.value("") == value)
+        parts.append(row.text(value))
+    return "_".join(parts)
+
+
+def applied(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """A recipe with these changes; those of the network join its options."""
+    own = {suffix.field for suffix in FAMILY_SUFFIXES}
+    options = dict(recipe.network_options)
+    for field in own & set(changes):
+        options |= changes[field]
+    direct = {field: value for field, value in changes.items() if field not in own}
+    return replace(recipe, network_options=options, **direct)

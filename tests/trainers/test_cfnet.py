@@ -84,45 +84,6 @@ def test_the_published_pairs_are_taken_in_the_channel_order_of_nnunet(toy, make_
         assert not torch.equal(network(images), published(images))
 
 
-def test_the_published_network_may_start_from_a_resnet50_of_the_user(toy, make_trainer, monkeypatch, tmp_path, log_of):
-    toy(channels=4, patch_2d=(32, 32))
-    random_start = make_trainer(PAPER, "2d")
-    random_start.initialize()
-    own = random_start.network.state_dict()
-    weights = {"conv1.weight": own["stem_conv.weight"] + 1, "fc.weight": torch.zeros(1)}
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        weights[f"bn1.{name}"] = own[f"stem_norm.{name}"] + 1
-    for key, value in own.items():
-        if key.startswith("stages_one.") and not key.endswith("num_batches_tracked"):
-            stage, rest = key.removeprefix("stages_one.").split(".", 1)
-            weights[f"layer{int(stage) + 1}.{rest}"] = value + 1
-    file = tmp_path / "resnet50.pth"
-    torch.save(weights, file)
-    monkeypatch.setenv("nnUNet_ext_resnet50", str(file))
-    trainer = make_trainer(PAPER, "2d")
-    trainer.initialize()
-    started = trainer.network.state_dict()
-    assert torch.equal(started["stem_conv.weight"], own["stem_conv.weight"] + 1)
-    for stream in ("one", "two"):
-        key = f"stages_{stream}.2.5.conv3.weight"
-        assert torch.equal(started[key], own["stages_one.2.5.conv3.weight"] + 1)
-    assert str(file) in log_of(trainer)
-
-
-@pytest.mark.parametrize("content", [None, b"no weights", {"conv1.weight": torch.zeros(1)}])
-def test_a_file_that_is_no_resnet50_is_named(toy, make_trainer, monkeypatch, tmp_path, content):
-    toy(channels=4, patch_2d=(32, 32))
-    file = tmp_path / "resnet50.pth"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    elif content is not None:
-        torch.save(content, file)
-    monkeypatch.setenv("nnUNet_ext_resnet50", str(file))
-    with pytest.raises(UserError, match="ResNet-50") as error:
-        make_trainer(PAPER, "2d").initialize()
-    assert str(file) in str(error.value)
-
-
 def test_the_published_network_of_prediction_takes_the_weights_of_training(toy, make_trainer):
     toy(channels=4, patch_2d=(32, 32))
     trainer = make_trainer(PAPER, "2d")

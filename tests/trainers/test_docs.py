@@ -11,7 +11,7 @@ import pytest
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
 from nnunet_ext.trainers.losses import LOSSES
 from nnunet_ext.trainers.registry import TRAINERS, canonical_name
-from nnunet_ext.trainers.variants import SUFFIXES
+from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text()
 
@@ -21,7 +21,9 @@ def test_every_trainer_has_its_row():
 
 
 def test_every_suffix_has_its_row_in_canonical_order():
-    assert re.findall(r"^\| `(_\S+)` \|", PAGE, re.MULTILINE) == [suffix.spelling for suffix in SUFFIXES]
+    assert re.findall(r"^\| `(_\S+)` \|", PAGE, re.MULTILINE) == [
+        suffix.spelling for suffix in (*SUFFIXES, *FAMILY_SUFFIXES)
+    ]
 
 
 def test_every_trainer_name_in_a_command_resolves_and_is_canonical():

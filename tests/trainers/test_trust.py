@@ -32,7 +32,10 @@ def plans(network: str = "nnunet_ext.architectures.cfnet.CFNet", norm: str = "to
         "arch_kwargs": arguments,
         "_kw_requires_import": ["norm_op", "dropout_op"],
     }
-    return {"configurations": {"2d": {"architecture": architecture}, "cascade": {"inherits_from": "2d"}}}
+    return {
+        "plans_name": "nnUNetPlans",
+        "configurations": {"2d": {"architecture": architecture}, "cascade": {"inherits_from": "2d"}},
+    }
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.recipe import Recipe
-from nnunet_ext.trainers.variants import SUFFIXES, canonical, parse
+from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES, applied, canonical, parse
 
 BASE = "nnUNetTrainerCFNet"
 
@@ -78,6 +78,32 @@ def test_a_suffix_twice_is_an_error(name):
 def test_a_number_out_of_range_is_an_error_naming_the_suffix(suffix):
     with pytest.raises(UserError, match=f"_{suffix}"):
         parse(f"{BASE}_{suffix}", BASE)
+
+
+CFFORMER = "nnUNetTrainerCFFormer"
+
+
+@pytest.mark.parametrize("row", FAMILY_SUFFIXES, ids=lambda row: row.spelling)
+def test_a_networks_own_suffix_joins_its_options_and_comes_last(row):
+    name = f"{CFFORMER}{row.spelling}_5epochs"
+    changes = parse(name, CFFORMER, "CFFormer")
+    assert canonical(CFFORMER, changes, "CFFormer") == f"{CFFORMER}_5epochs{row.spelling}"
+    recipe = applied(Recipe(network_options={"drop_path": 0.5}), changes)
+    assert recipe.epochs == 5
+    assert recipe.network_options == {"drop_path": 0.5, **row.value("")}
+    with pytest.raises(UserError, match="unknown suffix"):
+        parse(f"{BASE}{row.spelling}", BASE, "CFNet")
+
+
+@pytest.mark.parametrize("name", ["_small_base", "_CNNOnly_small_XFFOnly"])
+def test_two_presets_or_two_rows_of_the_ablation_are_an_error(name):
+    with pytest.raises(UserError, match="twice"):
+        parse(CFFORMER + name, CFFORMER, "CFFormer")
+
+
+def test_a_preset_and_a_row_of_the_ablation_go_together():
+    changes = parse(f"{CFFORMER}_XFFOnly_base", CFFORMER, "CFFormer")
+    assert canonical(CFFORMER, changes, "CFFormer") == f"{CFFORMER}_base_XFFOnly"
 
 
 def test_canonical_names_hold_neither_a_double_underscore_nor_a_dot():

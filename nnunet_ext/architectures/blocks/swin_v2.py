@@ -1,0 +1,239 @@
+"""Swin Transformer V2 as an encoder, in n dimensions, with strides and windows per axis.
+
+Z. Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution", CVPR 2022, doi 10.1109/CVPR52688.2022.01170.
+Keys of the state dict are timm's (``SwinTransformerV2``), shapes too in 2D. Differences from timm: any number of axes;
+merging by any strides; grids that windows do not divide are padded before the shift (``windows.py``); a window of one
+token gives no NaN; masks and position tables are never stored; the final norm and head are not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnunet_ext.architectures.blocks.window_attention import WindowAttention
+from nnunet_ext.architectures.blocks.windows import Windows
+
+CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+MLP_RATIO = 4
+
+
+class SwinV2(nn.Module):
+    """Stages that are called one by one, so that another network can act between them.
+
+    ``patch_embed(image)`` gives the first grid, ``layers[i](grid)`` the next; all grids are (B, *size, C), channels
+    last.
+
+    Args:
+        input_channels: of the image.
+        dimension: spatial axes.
+        patch: pixels of a token along each axis.
+        widths: channels of each stage.
+        depths: blocks of each stage.
+        heads: of each stage; divide the widths.
+        merges: strides that lead to each stage but the first.
+        window: target for all stages, one an axis; None: of least padding (``least_padding_window``).
+        trained_windows: of each stage, that loaded weights were trained with; None: whatever is used.
+        drop_path: probability of leaving out the last block of a sample in training, rising linearly from 0.
+        apart: see ``Windows.mask``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        dimension: int,
+        patch: Sequence[int],
+        widths: Sequence[int],
+        depths: Sequence[int],
+        heads: Sequence[int],
+        merges: Sequence[Sequence[int]],
+        window: Sequence[int] | None = None,
+        trained_windows: Sequence[Sequence[int] | None] | None = None,
+        drop_path: float = 0.0,
+        apart: float = -100.0,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbedding(input_channels, widths[0], dimension, patch)
+        rates = [drop_path * block / max(1, sum(depths) - 1) for block in range(sum(depths))]
+        self.layers = nn.ModuleList()
+        for stage, (width, count) in enumerate(zip(widths, heads, strict=True)):
+            merge = None if stage == 0 else PatchMerging(widths[stage - 1], width, merges[stage - 1])
+            trained = None if trained_windows is None else trained_windows[stage]
+            blocks = [
+                SwinV2Block(width, count, dimension, bool(block % 2), rate, trained, apart)
+                for block, rate in enumerate(rates[sum(depths[:stage]) : sum(depths[: stage + 1])])
+            ]
+            self.layers.append(SwinStage(merge, blocks, window))
+
+    @property
+    def stages(self) -> list[SwinStage]:
+        return [cast(SwinStage, stage) for stage in self.layers]
+
+    @property
+    def trained_windows(self) -> list[tuple[int, ...] | None]:
+        """Of each stage; kept in the state dict, since they decide what the weights of the position bias mean."""
+        return [stage.trained_window for stage in self.stages]
+
+    @trained_windows.setter
+    def trained_windows(self, windows: Sequence[Sequence[int] | None]) -> None:
+        for stage, window in zip(self.stages, windows, strict=True):
+            stage.trained_window = None if window is None else tuple(int(edge) for edge in window)
+
+    def set_trained_windows(self, windows: int | Sequence[Sequence[int]]) -> None:
+        """``trained_windows`` from one number for all, or one window a stage."""
+        axes = len(self.patch_embed.patch)
+        self.trained_windows = [(windows,) * axes] * len(self.layers) if isinstance(windows, int) else list(windows)
+
+    def get_extra_state(self) -> torch.Tensor:
+        """``trained_windows`` as (stages, axes), 0 for none. A tensor, because loaders compare shapes."""
+        axes = len(self.patch_embed.patch)
+        return torch.tensor([window or (0,) * axes for window in self.trained_windows])
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.trained_windows = [tuple(window) if all(window) else None for window in state.tolist()]
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """As published: linear maps normal 0.02, truncated; each block begins as the identity."""
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, SwinV2Block):
+            for parameter in (*module.norm1.parameters(), *module.norm2.parameters()):
+                nn.init.zeros_(parameter)
+
+
+class PatchEmbedding(nn.Module):
+    """(B, C, *size) -> (B, *size / patch, width); sizes that the patch does not divide are padded at their end."""
+
+    def __init__(self, input_channels: int, width: int, dimension: int, patch: Sequence[int]) -> None:
+        super().__init__()
+        self.patch = tuple(patch)
+        self.proj = CONVOLUTIONS[dimension](input_channels, width, self.patch, stride=self.patch)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ends = [-size % step for size, step in zip(x.shape[2:], self.patch, strict=True)]
+        if any(ends):
+            x = functional.pad(x, [edge for end in reversed(ends) for edge in (0, end)])
+        return self.norm(self.proj(x).movedim(1, -1))
+
+
+class PatchMerging(nn.Module):
+    """(B, *size, C) -> (B, *size / stride, width): tokens of a cell side by side, the first axis fastest; linear;
+    norm."""
+
+    def __init__(self, channels: int, width: int, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+        self.reduction = nn.Linear(prod(self.stride) * channels, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        axes = len(self.stride)
+        ends = [-size % step for size, step in zip(x.shape[1:-1], self.stride, strict=True)]
+        if any(ends):
+            x = functional.pad(x, [0, 0, *(edge for end in reversed(ends) for edge in (0, end))])
+        split = [n for size, step in zip(x.shape[1:-1], self.stride, strict=True) for n in (size // step, step)]
+        x = x.reshape(x.shape[0], *split, x.shape[-1])
+        x = x.permute(0, *range(1, 2 * axes, 2), *range(2 * axes, 0, -2), 2 * axes + 1)
+        return self.norm(self.reduction(x.flatten(axes + 1)))
+
+
+class SwinStage(nn.Module):
+    """Merging, where the stage begins with one, and blocks whose windows are shifted in turn. (B, *size, C) in and
+    out."""
+
+    def __init__(self, merge: PatchMerging | None, blocks: Sequence[SwinV2Block], window: Sequence[int] | None) -> None:
+        super().__init__()
+        self.downsample: nn.Module = nn.Identity() if merge is None else merge
+        self.blocks = nn.ModuleList(blocks)
+        self.window = None if window is None else tuple(window)
+
+    @property
+    def trained_window(self) -> tuple[int, ...] | None:
+        """That the weights of the position bias were trained with."""
+        return cast(SwinV2Block, self.blocks[0]).attn.trained_window
+
+    @trained_window.setter
+    def trained_window(self, window: tuple[int, ...] | None) -> None:
+        for block in self.blocks:
+            cast(SwinV2Block, block).attn.trained_window = window
+
+    def forward(self, x: torch.Tensor, window: Sequence[int] | None = None) -> torch.Tensor:
+        """``window`` is the target where the stage was built without one; None: of least padding."""
+        x = self.downsample(x)
+        for block in self.blocks:
+            x = block(x, window if self.window is None else self.window)
+        return x
+
+
+class SwinV2Block(nn.Module):
+    """Window attention and a perceptron, each normalised before it is added ("residual post-norm")."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        dimension: int,
+        shifted: bool,
+        drop_path: float = 0.0,
+        trained_window: Sequence[int] | None = None,
+        apart: float = -100.0,
+    ) -> None:
+        super().__init__()
+        self.shifted = shifted
+        self.drop_path = drop_path
+        self.attn = WindowAttention(channels, heads, dimension, trained_window, apart)
+        self.norm1 = nn.LayerNorm(channels)
+        self.mlp = Perceptron(channels)
+        self.norm2 = nn.LayerNorm(channels)
+
+    def forward(self, x: torch.Tensor, window: Sequence[int] | None = None) -> torch.Tensor:
+        """(B, *size, C); ``window`` is the target along each axis, None: of least padding."""
+        size = [int(edge) for edge in x.shape[1:-1]]
+        windows = Windows.over(size, least_padding_window(size) if window is None else window, self.shifted)
+        attended = windows.join(self.attn(windows.cut(x), windows))
+        x = x + self._kept(self.norm1(attended))
+        return x + self._kept(self.norm2(self.mlp(x)))
+
+    def _kept(self, x: torch.Tensor) -> torch.Tensor:
+        """Stochastic depth: in training, nothing for some samples, and more for the others."""
+        if not self.training or not self.drop_path:
+            return x
+        keep = torch.rand(x.shape[:1], device=x.device) >= self.drop_path
+        return x * (keep.to(x.dtype) / (1.0 - self.drop_path)).view(-1, *[1] * (x.ndim - 1))
+
+
+class Perceptron(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, MLP_RATIO * channels)
+        self.fc2 = nn.Linear(MLP_RATIO * channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+# smallest and largest window along an axis
+WINDOW_RANGE = {2: (4, 8), 3: (3, 6)}
+
+
+def least_padding_window(size: Sequence[int]) -> tuple[int, ...]:
+    """For each axis the window within ``WINDOW_RANGE`` that pads least, the larger of equals, at most the axis."""
+    least, most = WINDOW_RANGE[len(size)]
+    chosen = []
+    for edge in size:
+        best, padding = least, -1
+        for window in range(least, most + 1):
+            added = -edge % window
+            if padding < 0 or added <= padding:
+                best, padding = window, added
+        chosen.append(min(best, edge))
+    return tuple(chosen)

@@ -1,0 +1,300 @@
+"""CFFormer, self-configuring: a convolutional and a Swin V2 encoder side by side, fused level by level, in 2D and 3D.
+
+Idea: "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of
+    Heterogeneous
+Medical Images", arXiv 2501.03629, Expert Systems with Applications. The published 2D network is
+``CFFormer.reference()`` (``cfformer_reference.py``). Written from the description; the official code was not read.
+
+Differences from the published form:
+    - widths, strides, kernels, norm and nonlinearity of the convolutional encoder, and the decoder, are the plan's, in
+      2D and 3D;
+    - its levels 0 (full resolution, which the published form lacks) and 1 are convolutional alone, all others are dual;
+    - windows of least padding along each axis; merging by the plan's strides; heads of 32 channels;
+    - norm and nonlinearity after the fusion's last convolution; its wide convolution has kernel 5 in 2D and 3 in 3D,
+      where 5 would cost a fifth of all parameters;
+    - deep supervision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import nn
+
+from nnunet_ext.architectures import pretrained
+from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
+from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
+from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis, per_stage
+from nnunet_ext.architectures.blocks.plan_encoder import PerStage
+from nnunet_ext.architectures.blocks.residual_level import BasicBlock, residual_level
+from nnunet_ext.architectures.blocks.spatial_fusion import SpatialFusion
+from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
+from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
+from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size, check_parts
+
+HEAD_WIDTH = 32
+MOST_WIDTH = 1024
+FIRST_DUAL = 2  # level
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes beyond the plan's.
+
+    Attributes:
+        embed: width of the transformer's first stage; doubled at each, up to 1024.
+        deep: blocks of its last stage but one; all others have two.
+        blocks: basic blocks of each level of the convolutional encoder, the last entry repeated.
+    """
+
+    embed: int
+    deep: int
+    blocks: tuple[int, ...]
+
+
+PRESETS: dict[int, dict[str, Preset]] = {
+    2: {"small": Preset(64, 6, (1, 1, 2)), "base": Preset(128, 18, (1, 1, 3, 4, 6, 3))},
+    3: {
+        "small": Preset(32, 2, (1, 1, 2)),
+        "base": Preset(64, 6, (1, 1, 2)),
+        "large": Preset(96, 18, (1, 1, 3, 4, 6, 3)),
+    },
+}
+XFF_KERNEL = {2: 5, 3: 3}
+
+
+class CFFormer(nn.Module):
+    """Input: (B, input_channels, *spatial), each size a multiple of the product of its strides. Output: logits
+    (B, num_classes, *spatial), or with ``decoder.deep_supervision`` a list of n_stages - 1, finest first.
+
+    Takes the keyword arguments of a plans file of nnU-Net, for ``PlainConvUNet`` or ``ResidualEncoderUNet``; their
+    numbers of convolutions or blocks in the encoder set nothing here, the preset does.
+
+    Args:
+        preset: ``"small"`` or ``"base"``, in 3D also ``"large"``.
+        xff_kernel: of the wide convolution of the fusion, on axes where the plan's kernel is not 1; None: 5 in 2D, 3 in
+            3D.
+        full_resolution_skip: False leaves out the skip of level 0, which the published form lacks.
+        window: tokens of a window along each axis; None: of least padding at the size at hand.
+        use_cnn, use_transformer, use_cfca, use_xff: see ``CFFormerReference``. Without the convolutional encoder its
+            levels 0 and 1 stay, as the source of the fine skips.
+        drop_path: of the transformer, in training.
+
+    Raises:
+        ValueError: fewer than three stages, a first stride that is not 1, an unknown preset, lists of the wrong length;
+            in ``forward``, an input of other channels or of a size that the strides do not divide.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_channels: int,
+        num_classes: int,
+        n_stages: int,
+        features_per_stage: PerStage,
+        conv_op: type[nn.Module],
+        kernel_sizes: int | Sequence[PerAxis],
+        strides: int | Sequence[PerAxis],
+        n_conv_per_stage_decoder: PerStage,
+        n_conv_per_stage: PerStage | None = None,
+        n_blocks_per_stage: PerStage | None = None,
+        conv_bias: bool = False,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: dict[str, Any] | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: dict[str, Any] | None = None,
+        deep_supervision: bool = False,
+        preset: str = "small",
+        xff_kernel: int | None = None,
+        full_resolution_skip: bool = True,
+        window: Sequence[int] | None = None,
+        use_cnn: bool = True,
+        use_transformer: bool = True,
+        use_cfca: bool = True,
+        use_xff: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        layers = LayerPlan(
+            conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs
+        )
+        check_parts(use_cnn, use_transformer, use_cfca, use_xff)
+        if n_stages <= FIRST_DUAL:
+            raise ValueError(
+                f"CFFormer needs at least {FIRST_DUAL + 1} stages, one of them with both encoders; got {n_stages}. The "
+                "patch is too small for it"
+            )
+        dimension = layers.dimension
+        if preset not in PRESETS[dimension]:
+            raise ValueError(
+                f"CFFormer has no preset '{preset}' in {dimension}D; choose from {list(PRESETS[dimension])}"
+            )
+        sizes = PRESETS[dimension][preset]
+        features = per_stage("features_per_stage", features_per_stage, n_stages)
+        kernels = [per_axis(k, dimension) for k in per_stage("kernel_sizes", kernel_sizes, n_stages)]
+        steps = [per_axis(s, dimension) for s in per_stage("strides", strides, n_stages)]
+        if set(steps[0]) != {1}:
+            raise ValueError(
+                f"the first stage of CFFormer works at full resolution: its stride must be 1; got {steps[0]}"
+            )
+        self.input_channels = input_channels
+        self.divisors = total_strides(steps)
+        self.full_resolution_skip = full_resolution_skip
+
+        self.stem = nn.Sequential(
+            layers.conv(input_channels, features[0], kernels[0]), layers.norm(features[0]), layers.activation()
+        )
+        convolutional = n_stages if use_cnn else FIRST_DUAL
+        before = [features[0], *features]
+        self.levels = nn.ModuleList(
+            residual_level(
+                layers, blocks_at(sizes, level), before[level], features[level], kernels[level], steps[level]
+            )
+            for level in range(convolutional)
+        )
+        dual = range(FIRST_DUAL, n_stages)
+        widths = [min(sizes.embed * 2**stage, MOST_WIDTH) for stage in range(len(dual))]
+        self.transformer = None
+        if use_transformer:
+            self.transformer = SwinV2(
+                input_channels,
+                dimension,
+                total_strides(steps[: FIRST_DUAL + 1]),
+                widths,
+                depths(len(dual), sizes.deep),
+                [width // HEAD_WIDTH for width in widths],
+                steps[FIRST_DUAL + 1 :],
+                window,
+                drop_path=drop_path,
+            )
+        skips = list(features) if use_cnn else [*features[:FIRST_DUAL], *widths]
+        if use_cnn and use_transformer:
+            wide = XFF_KERNEL[dimension] if xff_kernel is None else xff_kernel
+            self.fusions = nn.ModuleList(
+                _Fusion(layers, features[level], width, kernels[level], wide, use_cfca, use_xff)
+                for level, width in zip(dual, widths, strict=True)
+            )
+        beside = skips if full_resolution_skip else [0, *skips[1:]]
+        self.decoder = UNetDecoder(
+            layers,
+            beside,
+            kernels,
+            steps,
+            per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
+            num_classes,
+            deep_supervision,
+            widths=features[:-1],
+        )
+        self.apply(self.initialize)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        check_input(x, self.input_channels, self.divisors)
+        u = self.stem(x)
+        skips: list[torch.Tensor | None] = []
+        for level in self.levels[:FIRST_DUAL]:
+            u = level(u)
+            skips.append(u)
+        if not self.full_resolution_skip:
+            skips[0] = None
+        if self.transformer is None:
+            for level in self.levels[FIRST_DUAL:]:
+                u = level(u)
+                skips.append(u)
+            return self.decoder(skips)
+        v = self.transformer.patch_embed(x)
+        for number, stage in enumerate(self.transformer.layers):
+            grid = stage(v)
+            channels_first = grid.movedim(-1, 1)
+            if len(self.levels) == FIRST_DUAL:  # the transformer alone
+                skips.append(channels_first)
+                v = grid
+                continue
+            u, fused, skip = self.fusions[number](self.levels[FIRST_DUAL + number](u), channels_first)
+            skips.append(skip)
+            v = fused.movedim(1, -1)
+        return self.decoder(skips)
+
+    def load_pretrained(
+        self, part: str, weights: Mapping[str, torch.Tensor], windows: int | Sequence[Sequence[int]] | None = None
+    ) -> pretrained.Report:
+        """Starts the transformer from published weights of Swin V2: 2D plans of six stages, preset ``"base"``, has its
+        form. The convolutional encoder is the plan's and has none. See ``CFFormerReference.load_pretrained``.
+
+        Raises:
+            ValueError: weights of another size, or no such part.
+        """
+        if part != "transformer" or self.transformer is None:
+            raise ValueError(f"the self-configuring CFFormer takes no published weights for its {part}")
+        entries, report = pretrained.swin_v2(self.state_dict(), "transformer.", weights)
+        self.load_state_dict({**self.state_dict(), **entries})
+        if windows is not None:
+            self.transformer.set_trained_windows(windows)
+        return report
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """nnU-Net's start of convolutions, residual blocks that begin as their shortcut, the transformer's own."""
+        InitWeights_He(1e-2)(module)
+        if isinstance(module, BasicBlock):
+            for name, parameter in module.norm2.named_parameters():
+                if name == "weight":
+                    nn.init.zeros_(parameter)
+        SwinV2.initialize(module)
+
+    @classmethod
+    def reference(
+        cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "base", **options: Any
+    ) -> CFFormerReference:
+        """The published network, a class of its own: one output. See ``CFFormerReference``.
+
+        Args:
+            input_channels, num_classes: channels in and out.
+            size: ``"base"``, ``"small"`` or ``"tiny"``: of Swin V2; the published size is not known.
+            options: others of ``CFFormerReference``.
+        """
+        return CFFormerReference(input_channels, num_classes, size, **options)
+
+
+class _Fusion(nn.Module):
+    """U and V -> both after the exchange of channels, and the skip of the plan's width."""
+
+    def __init__(
+        self,
+        layers: LayerPlan,
+        u_channels: int,
+        v_channels: int,
+        kernel: Sequence[int],
+        wide: int,
+        use_cfca: bool,
+        use_xff: bool,
+    ) -> None:
+        super().__init__()
+        self.cfca = ChannelExchange(u_channels, v_channels) if use_cfca else None
+        wide_kernel = [wide if edge > 1 else 1 for edge in kernel]
+        self.xff = SpatialFusion(
+            layers, u_channels, v_channels, u_channels, kernel, wide_kernel, norm_act=True, crossed=use_xff
+        )
+
+    def forward(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if self.cfca is not None:
+            u, v = self.cfca(u, v)
+        return u, v, self.xff(u, v)
+
+
+def blocks_at(preset: Preset, level: int) -> int:
+    """Basic blocks of a level of the convolutional encoder."""
+    return preset.blocks[min(level, len(preset.blocks) - 1)]
+
+
+def depths(stages: int, deep: int) -> list[int]:
+    """Blocks of each stage of the transformer."""
+    counts = [2] * stages
+    if stages > 1:
+        counts[-2] = deep
+    return counts

@@ -1,0 +1,137 @@
+"""Published weights of encoders brought to the names, channels and strictness of this plugin's networks.
+
+Only mappings from state dict to state dict are here; where the weights come from is the caller's business. Formats:
+timm's ResNet and SwinTransformerV2, the latter also as written with ``features_only`` and by its authors' own code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+StateDict = Mapping[str, torch.Tensor]
+
+# recomputed from sizes; present in the authors' own files
+_SWIN_RECOMPUTED = ("relative_coords_table", "relative_position_index", "attn_mask", "k_bias")
+_SWIN_UNUSED = ("norm.", "head.")
+_RESNET_UNUSED = ("fc.",)
+#: first layers, whose input channels are adapted
+_FIRST = ("conv1.weight", "patch_embed.proj.weight")
+
+
+@dataclass
+class Report:
+    """What became of a file's entries.
+
+    Attributes:
+        loaded: keys of the network.
+        reshaped: keys of the network whose input channels were adapted, with the shapes of file and network.
+        skipped: keys of the file that the network has no use for.
+        parameters: numbers loaded.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    reshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    parameters: int = 0
+
+    def as_text(self) -> str:
+        lines = [f"{len(self.loaded)} tensors, {self.parameters:,} numbers loaded"]
+        lines += [f"  {key}: {before} made {after}" for key, before, after in self.reshaped]
+        if self.skipped:
+            shown = ", ".join(self.skipped[:4]) + (", ..." if len(self.skipped) > 4 else "")
+            lines.append(f"{len(self.skipped)} tensors of the file have no place in this network: {shown}")
+        return "\n".join(lines)
+
+
+def into(own: StateDict, prefix: str, weights: StateDict, what: str, unused: Sequence[str] = ()) -> tuple[dict, Report]:
+    """The entries of ``own`` under ``prefix`` from ``weights``, strictly.
+
+    Args:
+        own: state dict of the network.
+        prefix: of the encoder in it, with its dot.
+        weights: under the encoder's own names.
+        what: name of the encoder, for messages.
+        unused: beginnings of keys of ``weights`` that are left out.
+
+    Returns:
+        New entries under the names of ``own``, and the report.
+
+    Raises:
+        ValueError: a key is missing or unknown, or a shape differs in more than the channels of the image.
+    """
+    report = Report(skipped=sorted(key for key in weights if key.startswith(tuple(unused))))
+    found = {key: value for key, value in weights.items() if key not in set(report.skipped)}
+    wanted = {
+        key.removeprefix(prefix): value
+        for key, value in own.items()
+        if key.startswith(prefix) and not key.endswith("_extra_state")
+    }
+    # counters of batches, which old files lack
+    missing = sorted(key for key in wanted if key not in found and not key.endswith("num_batches_tracked"))
+    unknown = sorted(set(found) - set(wanted))
+    for kind, keys in (("missing", missing), ("unknown", unknown)):
+        if keys:
+            raise ValueError(f"not the weights of this {what}: {len(keys)} keys {kind}, such as {', '.join(keys[:3])}")
+    entries = {}
+    for key in (key for key in wanted if key in found):
+        value, target = found[key], wanted[key]
+        if key in _FIRST and value.shape != target.shape and value.ndim == target.ndim:
+            before = tuple(value.shape)
+            value = with_channels(value, target.shape[1])
+            report.reshaped.append((prefix + key, before, tuple(value.shape)))
+        if value.shape != target.shape:
+            raise ValueError(
+                f"not the weights of this {what}: {key} has shape {tuple(value.shape)} instead of {tuple(target.shape)}"
+            )
+        entries[prefix + key] = value.to(target.dtype)
+        report.loaded.append(prefix + key)
+        report.parameters += value.numel()
+    return entries, report
+
+
+def resnet(own: StateDict, prefix: str, weights: StateDict) -> tuple[dict, Report]:
+    """timm's or torchvision's ResNet with basic blocks."""
+    return into(own, prefix, weights, "ResNet", _RESNET_UNUSED)
+
+
+def swin_v2(own: StateDict, prefix: str, weights: StateDict) -> tuple[dict, Report]:
+    """timm's SwinTransformerV2, in any of its spellings."""
+    named = swin_names(weights)
+    recomputed = [key for key in named if key.endswith(_SWIN_RECOMPUTED)]
+    return into(own, prefix, named, "Swin V2", (*_SWIN_UNUSED, *recomputed))
+
+
+def swin_names(weights: StateDict) -> dict[str, torch.Tensor]:
+    """timm's names for all spellings: ``layers_0.`` of feature extractors, and merging at the end of a stage, where the
+    authors' code has it."""
+    named = {re.sub(r"^layers_(\d+)\.", r"layers.\1.", key): value for key, value in weights.items()}
+    if any(key.startswith("layers.0.downsample.") for key in named):
+        named = {
+            re.sub(r"^layers\.(\d+)\.downsample\.", lambda found: f"layers.{int(found[1]) + 1}.downsample.", key): value
+            for key, value in named.items()
+        }
+    return named
+
+
+def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:
+    """The window of each stage, from the tables in the authors' own files; None where a file has none."""
+    windows: dict[int, tuple[int, ...]] = {}
+    for key, value in swin_names(weights).items():
+        found = re.match(r"layers\.(\d+)\.blocks\.0\.attn\.relative_coords_table$", key)
+        if found:
+            windows[int(found[1])] = tuple((edge + 1) // 2 for edge in value.shape[1:-1])
+    return [windows[stage] for stage in sorted(windows)] or None
+
+
+def with_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """The first convolution's weight (out, in, *kernel) for another number of image channels, as timm does it: one
+    channel gets the sum; more get copies in turn, scaled so that equal channels give what they gave."""
+    before = weight.shape[1]
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    copies = -(-channels // before)
+    return weight.repeat(1, copies, *[1] * (weight.ndim - 2))[:, :channels] * (before / channels)

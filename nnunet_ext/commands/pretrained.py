@@ -1,0 +1,54 @@
+"""``nnunet_ext pretrained``: a start checkpoint with published weights, for nnU-Net's ``-pretrained_weights``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of a planned dataset")
+    parser.add_argument("-c", dest="configuration", required=True, metavar="CONFIGURATION")
+    parser.add_argument("-tr", dest="trainer", required=True, metavar="TRAINER", help="that will train")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument(
+        "--cnn", metavar="NAME|FILE", help="weights of the convolutional encoder: a name on timm's hub, or a file"
+    )
+    parser.add_argument("--transformer", metavar="NAME|FILE", help="weights of the transformer, likewise")
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="W",
+        help="window that a transformer's file was trained with, if the file does not tell",
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.pth)"
+    )
+    parser.add_argument("--trust", action="store_true", help="import whatever classes the plans name")
+    parser.epilog = (
+        "example: nnunet_ext pretrained -d 142 -c 2d -tr nnUNetTrainerCFFormer_paper --cnn resnet34.pth -o start.pth"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_ext.trainers.pretrained import start_checkpoint
+
+    named = {"cnn": args.cnn, "transformer": args.transformer}
+    report = start_checkpoint(
+        args.dataset,
+        args.configuration,
+        args.trainer,
+        args.plans,
+        {part: source for part, source in named.items() if source},
+        args.window,
+        args.output,
+        trust=args.trust,
+    )
+    print(report)
+    print(f"written: {args.output}")
+    plans = "" if args.plans == "nnUNetPlans" else f" -p {args.plans}"
+    print(
+        f"next: nnUNetv2_train {args.dataset} {args.configuration} 0 -tr {args.trainer}{plans} "
+        f"-pretrained_weights {args.output}"
+    )
+    return 0

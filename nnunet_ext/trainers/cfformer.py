@@ -1,0 +1,122 @@
+"""Trainers of CFFormer (docs/trainers.md): self-configuring, and as published.
+
+"CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of Heterogeneous
+Medical Images", arXiv 2501.03629, Expert Systems with Applications. The recipe is that of an article about the paper;
+the official code was not read.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_ext.architectures.cfformer import CFFormer
+from nnunet_ext.errors import UserError
+from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.recipe import Recipe
+
+#: the parameters of Swin V2 that its authors exempt from weight decay
+UNDECAYED = ("logit_scale", "cpb_mlp")
+PATCH, BATCH = (224, 224), 16
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RGB_TO_0_1 = "RGBTo01Normalization"
+# a crop of half the area, as the length of its sides
+LEAST_SCALE = 0.5**0.5
+ROTATION, P_ROTATION = np.deg2rad(15), 0.6
+_RECIPE = Recipe(
+    optimizer="AdamW",
+    optimizer_options={},
+    learning_rate=3e-4,
+    weight_decay=3e-5,
+    schedule="warmup_poly",
+    gradient_clip=1.0,
+    undecayed=UNDECAYED,
+)
+
+
+class nnUNetTrainerCFFormer(BaseTrainer):
+    """Self-configuring CFFormer for any plans of three stages or more, with nnU-Net's data and loss, and AdamW with the
+    paper's learning rate, decay and schedule."""
+
+    network_class = CFFormer
+    recipe = _RECIPE
+
+
+class nnUNetTrainerCFFormer_paper(BaseTrainer):
+    """CFFormer as published, for 2D configurations: patches of 224 x 224, batches of 16, 130 epochs, 0.5 cross-entropy
+    + 0.5 Dice, flips, rotations and crops alone.
+
+    nnU-Net cuts patches and never resizes: convert with ``--resize 224x224`` for the paper's whole images. Pictures
+    whose channels nnU-Net scales to 0..1 (``--rgb-norm 0_1``) are normalised like ImageNet inside the network; others
+    stay as nnU-Net normalises them.
+    """
+
+    network_class = CFFormer
+    recipe = replace(_RECIPE, epochs=130, loss="cfformer_paper", deep_supervision=False)
+
+    @classmethod
+    def adapted_plans(cls, plans: dict, configuration: str) -> dict:
+        """With the paper's patch and batch: prediction then cuts the same tiles."""
+        if len(plans["configurations"][configuration].get("patch_size", ())) != len(PATCH):
+            raise UserError(
+                f"the published CFFormer needs a 2d configuration; got {configuration}",
+                remedy="use nnUNetTrainerCFFormer, which configures itself for any",
+            )
+        plans = deepcopy(plans)
+        plans["configurations"][configuration] |= {"patch_size": list(PATCH), "batch_size": BATCH}
+        return plans
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """The published network; it has one output, whatever ``enable_deep_supervision`` says."""
+        options = dict(cls.recipe.network_options)
+        size = options.pop("preset", "base")
+        if size == "large":
+            raise UserError("the published CFFormer has no size large", remedy="use _tiny, _small or _base")
+        if _scaled_like_pictures(configuration_manager):
+            options |= {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+        return CFFormer.reference(num_input_channels, num_output_channels, size, **options)
+
+    @classmethod
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> Any:
+        """Of nnU-Net's transforms the spatial one with the paper's numbers, mirroring, and what prepares the target."""
+        transforms = super().get_training_transforms(*args, **kwargs).transforms
+        kept = [transform for transform in transforms if not isinstance(transform, RandomTransform)]
+        for transform in kept:
+            if isinstance(transform, SpatialTransform):
+                transform.p_rotation, transform.rotation = P_ROTATION, (-ROTATION, ROTATION)
+                transform.p_scaling, transform.scaling = 1.0, (LEAST_SCALE, 1.0)
+        return ComposeTransforms(kept)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        differs = []
+        size = [int(edge) for edge in self.configuration_manager.median_image_size_in_voxels]
+        if size != list(PATCH):
+            differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to 224 x 224")
+        if not _scaled_like_pictures(self.configuration_manager):
+            differs.append("nnU-Net's normalisation instead of ImageNet's")
+        if differs and self.local_rank == 0:
+            self.print_to_log_file(f"what differs from the paper: {'; '.join(differs)} (docs/trainers.md)")
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Nothing to switch: the published network has no deep supervision."""
+
+
+def _scaled_like_pictures(configuration_manager: ConfigurationManager) -> bool:
+    return list(configuration_manager.normalization_schemes) == [RGB_TO_0_1] * len(IMAGENET_MEAN)

@@ -1,0 +1,166 @@
+"""Start checkpoints: a trainer's network with published weights in its encoders, for nnU-Net's
+``-pretrained_weights``."""
+
+from __future__ import annotations
+
+import pickle
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_ext.architectures.pretrained import swin_windows
+from nnunet_ext.errors import UserError
+from nnunet_ext.planning.find import dataset_name
+from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.report import read_dataset_json
+from nnunet_ext.trainers import checkpoints
+from nnunet_ext.trainers.registry import TRAINERS, resolve
+from nnunet_ext.trainers.trust import refuse_foreign_classes
+
+#: names of encoders that the command knows, on the hub of timm
+FAMILIES = {"cnn": "resnet*", "transformer": "swinv2_*"}
+SEED = 0  # of what stays random, so that the same command writes the same file
+
+
+def start_checkpoint(
+    dataset_id: int,
+    configuration: str,
+    trainer: str,
+    plans_name: str,
+    sources: dict[str, str],
+    window: int | None,
+    output: Path,
+    trust: bool = False,
+) -> str:
+    """Write ``output`` and return the report.
+
+    Args:
+        dataset_id, configuration, trainer, plans_name: what will be trained.
+        sources: part of the network (``"cnn"``, ``"transformer"``) -> a name of timm's, or a file.
+        window: that a transformer's file was trained with; None: as the file or timm tells.
+        output: ``.pth`` file.
+        trust: import whatever classes the plans name.
+
+    Raises:
+        UserError: nothing to load; an unknown trainer, name or part; no network; weights of another size.
+    """
+    trainer_class: Any = resolve(trainer)
+    if trainer_class is None:
+        raise UserError(f"{trainer} is no trainer of this plugin", remedy=f"choose from {', '.join(TRAINERS)}")
+    if not sources:
+        raise UserError("no weights were named", remedy="give --cnn or --transformer")
+    name = dataset_name(dataset_id, ("nnUNet_preprocessed",))
+    file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
+    content = read_plans(file)
+    if not trust:
+        refuse_foreign_classes(content, file)
+    if configuration not in content["configurations"]:
+        raise UserError(f"the plans have no configuration {configuration}", file=file)
+    plans = PlansManager(content)
+    manager = plans.get_configuration(configuration)
+    dataset_json = read_dataset_json(content)
+    torch.manual_seed(SEED)
+    network = trainer_class.build_network_architecture(
+        plans,
+        manager,
+        determine_num_input_channels(plans, manager, dataset_json),
+        plans.get_label_manager(dataset_json).num_segmentation_heads,
+        trainer_class.recipe.deep_supervision,
+    )
+    load = getattr(network, "load_pretrained", None)
+    if load is None:
+        raise UserError(f"{type(network).__name__} of {trainer} has no encoder with published weights")
+    lines = []
+    for part, source in sources.items():
+        weights, windows = read_weights(source, part)
+        if window is not None:
+            windows = window
+        try:
+            report = load(part, weights, windows) if part == "transformer" else load(part, weights)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                str(error).splitlines()[0],
+                file=source,
+                remedy="choose weights of the size that this trainer's network has",
+            ) from error
+        lines.append(f"{part} from {source}: {report.as_text()}")
+    checkpoints.write(
+        {"network_weights": network.state_dict(), checkpoints.OURS: {"network": checkpoints.class_path(network)}},
+        output,
+    )
+    return "\n".join(lines)
+
+
+def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
+    """State dict of a file or of timm's hub, and for a transformer the windows that it was trained with (None: not
+    known).
+
+    Nothing in a file is executed.
+
+    Raises:
+        UserError: no such file or name, a file that holds something else, no network for the hub.
+    """
+    path = Path(source)
+    if path.suffix in (".pth", ".pt", ".bin", ".safetensors") or path.is_file():
+        weights = _read_file(path)
+        return weights, swin_windows(weights) if part == "transformer" else None
+    return _from_hub(source, part)
+
+
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError("there is no such file of weights", file=path) from error
+    except Exception as error:  # damaged bytes raise errors of nearly every type
+        kind = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "cannot be read"
+        raise UserError(f"the file of weights {kind} ({type(error).__name__})", file=path) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise UserError("the file holds no state dict", file=path)
+    return content
+
+
+def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
+    import timm
+
+    architecture = name.removeprefix("timm:").partition(".")[0]
+    known = timm.list_models(FAMILIES[part])
+    if architecture not in known:
+        near = get_close_matches(architecture, known, n=3)
+        raise UserError(
+            f"timm has no {part} '{name}'",
+            remedy=f"did you mean {' or '.join(near)}? A file needs the ending .pth, .pt, .bin or .safetensors"
+            if near
+            else "give a file ending in .pth, .pt, .bin or .safetensors, or a name such as resnet34.a1_in1k or "
+            "swinv2_base_window8_256.ms_in1k",
+        )
+    try:
+        model = timm.create_model(name.removeprefix("timm:"), pretrained=True)
+    except Exception as error:  # the hub's client raises errors of many types
+        raise UserError(
+            f"the weights of {name} could not be fetched ({type(error).__name__}: {str(error).splitlines()[0]})",
+            remedy="download them on a machine with a network and give the file",
+        ) from error
+    windows = None
+    if part == "transformer":
+        stages: Any = model.layers
+        windows = [_trained_window(stage.blocks[0].attn) for stage in stages]
+    return model.state_dict(), windows
+
+
+def _trained_window(attention: Any) -> tuple[int, ...]:
+    trained = tuple(attention.pretrained_window_size)
+    return trained if all(trained) else tuple(attention.window_size)

@@ -1,0 +1,164 @@
+"""The two trainers of CFFormer: what is theirs beyond the base."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.trainers import cfformer
+from nnunet_ext.trainers.losses import DiceCrossEntropyLoss
+from nnunet_ext.trainers.registry import resolve
+
+SHORT = "_1epochs_1its_1vits"
+PAPER = f"nnUNetTrainerCFFormer_paper{SHORT}"
+REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}
+
+
+@pytest.fixture
+def small_paper(monkeypatch):
+    """The published trainer at a size that a CPU trains."""
+    monkeypatch.setattr(cfformer, "PATCH", (64, 64))
+    monkeypatch.setattr(cfformer, "BATCH", 2)
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_it_trains_validates_and_continues(toy, train, make_trainer, configuration):
+    toy(channels=1)
+    name = f"nnUNetTrainerCFFormer{SHORT}_NoMirroring"
+    trainer = train(name, configuration)
+    trainer.perform_actual_validation()
+    assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
+    again = make_trainer(name, configuration, resume=True)
+    assert again.current_epoch == 1
+
+
+def test_the_recipe_is_adamw_with_warm_up_and_spares_scales_and_position_maps_the_decay(toy, make_trainer):
+    toy(channels=1)
+    trainer = make_trainer("nnUNetTrainerCFFormer_130epochs", "2d")
+    trainer.initialize()
+    decayed, spared = trainer.optimizer.param_groups
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (3e-5, 0.0)
+    spared_names = [
+        name for name, parameter in trainer.network.named_parameters() if any(parameter is p for p in spared["params"])
+    ]
+    assert spared_names
+    assert all("logit_scale" in name or "cpb_mlp" in name for name in spared_names)
+    together = len(decayed["params"]) + len(spared["params"])
+    assert together == len(list(trainer.network.parameters()))
+    trainer.lr_scheduler.step(0)
+    assert decayed["lr"] == spared["lr"] == pytest.approx(3e-5)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "idle"),
+    [
+        ("_CNNOnly", "transformer"),
+        ("_TransformerOnly", "fusions"),
+        ("_PlainFusion", "cfca"),
+        ("_CFCAOnly", "u_to_v"),
+        ("_XFFOnly", "cfca"),
+        ("_base", ""),
+    ],
+)
+def test_rows_of_the_ablation_and_presets_are_networks_of_their_own(toy, make_trainer, suffix, idle):
+    toy(channels=1)
+    trainer = make_trainer(f"nnUNetTrainerCFFormer{SHORT}{suffix}", "2d")
+    trainer.initialize()
+    names = [name for name, _ in trainer.network.named_parameters()]
+    assert not idle or not any(idle in name for name in names), f"{suffix} still holds {idle}"
+    whole = make_trainer(f"nnUNetTrainerCFFormer{SHORT}", "2d")
+    whole.initialize()
+    assert [tuple(p.shape) for p in whole.network.parameters()] != [
+        tuple(p.shape) for p in trainer.network.parameters()
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"labels": REGIONS, "region_order": [1, 2]},
+        {"labels": {**REGIONS, "ignore": 3}, "region_order": [1, 2], "ignore": True},
+    ],
+    ids=["labels", "regions", "regions and ignore label"],
+)
+def test_the_published_network_trains_and_validates(toy, train, small_paper, log_of, options):
+    toy(channels=3, **options)
+    trainer = train(f"{PAPER}_NoMirroring_tiny", "2d", checkpoints=False)
+    trainer.perform_actual_validation()
+    assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
+    assert "what differs from the paper: patches of images of" in log_of(trainer)
+    assert "nnU-Net's normalisation instead of ImageNet's" in log_of(trainer)
+
+
+def test_the_published_recipe(toy, make_trainer, small_paper):
+    toy(channels=3)
+    trainer = make_trainer("nnUNetTrainerCFFormer_paper_tiny", "2d")
+    trainer.initialize()
+    assert (trainer.num_epochs, trainer.configuration_manager.patch_size, trainer.batch_size) == (130, [64, 64], 2)
+    assert isinstance(trainer.loss, DiceCrossEntropyLoss)
+    assert not trainer.network.decoder.deep_supervision
+
+
+def test_patch_and_batch_of_the_paper_are_stored_with_the_model_and_not_in_the_users_plans(toy, make_trainer):
+    toy(channels=3)
+    trainer = make_trainer(PAPER, "2d")
+    stored = trainer.my_init_kwargs["plans"]["configurations"]["2d"]
+    assert (stored["patch_size"], stored["batch_size"]) == ([224, 224], 16)
+    other = make_trainer("nnUNetTrainerCFFormer", "2d")
+    assert other.configuration_manager.patch_size != [224, 224]
+
+
+def test_the_augmentation_of_the_paper_is_flips_rotations_and_crops_alone(toy, make_trainer, small_paper):
+    toy(channels=3)
+    transforms = resolve(PAPER).get_training_transforms((64, 64), (-3.0, 3.0), None, (0, 1), False).transforms
+    (spatial,) = (transform for transform in transforms if isinstance(transform, SpatialTransform))
+    assert spatial.rotation == pytest.approx((-np.pi / 12, np.pi / 12))
+    assert spatial.p_rotation == 0.6
+    assert any(isinstance(transform, MirrorTransform) for transform in transforms)
+    assert not any(isinstance(transform, RandomTransform) for transform in transforms)
+
+
+def test_three_dimensions_are_refused_with_what_to_use_instead(toy, make_trainer):
+    toy(channels=3)
+    with pytest.raises(UserError, match=r"needs a 2d configuration.* use nnUNetTrainerCFFormer\b"):
+        make_trainer(PAPER, "3d_fullres")
+
+
+def test_pictures_scaled_to_0_1_are_normalised_like_imagenet_inside_the_network(toy, make_trainer, small_paper):
+    toy(channels=3)
+    trainer = make_trainer(f"{PAPER}_tiny", "2d")
+    manager = trainer.configuration_manager
+    manager.configuration["normalization_schemes"] = ["RGBTo01Normalization"] * 3
+    build = type(trainer).build_network_architecture
+    scaled = build(trainer.plans_manager, manager, 3, 2).eval()
+    manager.configuration["normalization_schemes"] = ["ZScoreNormalization"] * 3
+    plain = build(trainer.plans_manager, manager, 3, 2).eval()
+    plain.load_state_dict(scaled.state_dict())
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (cfformer.IMAGENET_MEAN, cfformer.IMAGENET_STD))
+    with torch.no_grad():
+        assert torch.equal(scaled(image), plain((image - mean) / std))
+
+
+def test_the_published_form_has_no_size_large(toy, make_trainer, small_paper):
+    toy(channels=3)
+    with pytest.raises(UserError, match="no size large"):
+        make_trainer(f"{PAPER}_large", "2d").initialize()
+
+
+def test_plans_of_two_resolutions_are_refused_in_one_line(toy, make_trainer):
+    toy(channels=1)
+    trainer = make_trainer("nnUNetTrainerCFFormer", "2d")
+    arguments = trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]
+    for name in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
+        arguments[name] = arguments[name][:2]
+    arguments |= {"n_stages": 2, "n_conv_per_stage_decoder": arguments["n_conv_per_stage_decoder"][:1]}
+    with pytest.raises(UserError, match="CFFormer needs at least 3 stages"):
+        trainer.initialize()

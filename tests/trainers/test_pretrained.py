@@ -1,0 +1,200 @@
+"""``nnunet_ext pretrained``: files in the hub's formats made here, start checkpoints that the stock commands load."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from nnunet_ext.architectures.cfformer import CFFormer
+from nnunet_ext.cli import main
+from nnunet_ext.errors import UserError
+from nnunet_ext.trainers import pretrained
+
+TRAINER = "nnUNetTrainerCFFormer_paper_1epochs_1its_1vits_tiny"
+
+
+@pytest.fixture(scope="module")
+def swin_tiny() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return timm.create_model("swinv2_tiny_window8_256").state_dict()
+
+
+@pytest.fixture(scope="module")
+def resnet34() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return timm.create_model("resnet34").state_dict()
+
+
+@pytest.fixture
+def command(toy, tmp_path):
+    """``command(*arguments)``: exit code of the command on a toy dataset of three channels, writing ``start.pth``."""
+    toy(channels=3)
+
+    def run(*arguments: object, trainer: str = TRAINER, configuration: str = "2d") -> int:
+        fixed = ["-d", "501", "-c", configuration, "-tr", trainer, "-p", "smallPlans", "-o", tmp_path / "start.pth"]
+        return main(["pretrained", *map(str, fixed), *map(str, arguments)])
+
+    return run
+
+
+def test_a_start_checkpoint_holds_both_encoders_and_the_stock_loader_takes_it(
+    command, swin_tiny, resnet34, tmp_path, make_trainer, capsys
+):
+    torch.save(resnet34, tmp_path / "resnet34.pth")
+    save_file(swin_tiny, tmp_path / "swin.safetensors")
+    assert (
+        command("--cnn", tmp_path / "resnet34.pth", "--transformer", tmp_path / "swin.safetensors", "--window", 8) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "216 tensors" in printed
+    assert "217 tensors" in printed
+    assert printed.splitlines()[-1].startswith("next: nnUNetv2_train 501 2d 0 -tr ")
+    trainer = make_trainer(TRAINER, "2d", pretrained=str(tmp_path / "start.pth"))
+    network = trainer.network
+    assert torch.equal(network.cnn.layer4[0].conv1.weight, resnet34["layer4.0.conv1.weight"])
+    key = "layers.2.blocks.5.attn.qkv.weight"
+    assert torch.equal(network.transformer.state_dict()[key], swin_tiny[key])
+    assert network.transformer.trained_windows == [(8, 8)] * 4
+
+
+def test_the_same_command_writes_the_same_weights(command, resnet34, tmp_path):
+    torch.save(resnet34, tmp_path / "resnet34.pth")
+    files = []
+    for _ in range(2):
+        assert command("--cnn", tmp_path / "resnet34.pth") == 0
+        files.append(torch.load(tmp_path / "start.pth", weights_only=True)["network_weights"])
+    assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
+
+
+def test_the_published_cfnet_takes_its_resnet50_the_same_way(toy, make_trainer, tmp_path, capsys):
+    toy(channels=4, patch_2d=(32, 32))
+    own = make_trainer("nnUNetTrainerCFNet_paper_1epochs", "2d")
+    own.initialize()
+    before = own.network.state_dict()
+    weights = {"conv1.weight": before["stem_conv.weight"] + 1, "fc.weight": torch.zeros(1)}
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        weights[f"bn1.{name}"] = before[f"stem_norm.{name}"] + 1
+    for key, value in before.items():
+        if key.startswith("stages_one.") and not key.endswith("num_batches_tracked"):
+            stage, rest = key.removeprefix("stages_one.").split(".", 1)
+            weights[f"layer{int(stage) + 1}.{rest}"] = value + 1
+    torch.save(weights, tmp_path / "resnet50.pth")
+    output = tmp_path / "start.pth"
+    arguments = ["-d", "501", "-c", "2d", "-tr", "nnUNetTrainerCFNet_paper_1epochs", "-p", "smallPlans"]
+    assert main(["pretrained", *arguments, "--cnn", str(tmp_path / "resnet50.pth"), "-o", str(output)]) == 0
+    started = make_trainer("nnUNetTrainerCFNet_paper_1epochs", "2d", pretrained=str(output)).network.state_dict()
+    assert torch.equal(started["stem_conv.weight"], weights["conv1.weight"])
+    for stream in ("one", "two"):
+        assert torch.equal(started[f"stages_{stream}.2.5.conv3.weight"], weights["layer3.5.conv3.weight"])
+    assert "fc.weight" in capsys.readouterr().out
+
+
+class _Code:
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("other.pth", {"conv1.weight": torch.zeros(1)}, "not the weights of this ResNet: .* keys missing"),
+        ("torn.pth", b"no weights", "cannot be read|holds more than tensors"),
+        ("list.pth", [1, 2], "holds no state dict"),
+        ("code.pth", _Code(), "holds more than tensors"),
+        ("torn.safetensors", b"no weights", "cannot be read"),
+        ("absent.pth", None, "there is no such file of weights"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it_and_nothing_is_written(
+    command, tmp_path, monkeypatch, capsys, name, content, message
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif isinstance(content, _Code):
+        file.write_bytes(pickle.dumps(content))
+    elif content is not None:
+        torch.save(content, file)
+    assert command("--cnn", file) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+    assert name in line
+    assert not (tmp_path / "start.pth").exists()
+    assert not (tmp_path / "ran").exists(), "code of the file was run"
+
+
+def test_weights_of_another_size_name_the_remedy(command, swin_tiny, tmp_path, capsys):
+    torch.save(swin_tiny, tmp_path / "swin.pth")
+    assert command("--transformer", tmp_path / "swin.pth", trainer="nnUNetTrainerCFFormer_paper") == 2
+    line = capsys.readouterr().err
+    assert "not the weights of this Swin V2" in line
+    assert "choose weights of the size that this trainer's network has" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trainer", "message"),
+    [
+        ([], TRAINER, "no weights were named"),
+        (["--cnn", "resnt34"], TRAINER, "did you mean .*resnet34"),
+        (["--transformer", "vit_base_patch16_224"], TRAINER, "timm has no transformer 'vit_base_patch16_224'"),
+        (["--cnn", "x.pth"], "nnUNetTrainer", "is no trainer of this plugin"),
+        (["--cnn", "x.pth"], "nnUNetTrainerCFNet", "has no encoder with published weights"),
+    ],
+)
+def test_what_cannot_be_started_is_one_line(command, capsys, arguments, trainer, message):
+    assert command(*arguments, trainer=trainer) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+
+
+def test_no_network_for_the_hub_is_one_line_with_the_remedy(monkeypatch):
+    def offline(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match=r"could not be fetched \(ConnectionError.*download them on a machine"):
+        pretrained.read_weights("resnet34.a1_in1k", "cnn")
+
+
+def test_the_hub_tells_the_windows_of_training(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name.partition(".")[0]))
+    _, windows = pretrained.read_weights("swinv2_tiny_window8_256.ms_in1k", "transformer")
+    assert windows == [(8, 8)] * 4
+
+
+def test_the_self_configuring_network_takes_a_fitting_transformer_and_no_cnn(swin_tiny, plan_2d_base):
+    network = plan_2d_base
+    base = timm.create_model("swinv2_base_window8_256").state_dict()
+    report = network.load_pretrained("transformer", base, 8)
+    assert report.parameters == 86_891_768
+    with pytest.raises(ValueError, match="takes no published weights for its cnn"):
+        network.load_pretrained("cnn", {})
+    with pytest.raises(ValueError, match="not the weights of this Swin V2"):
+        network.load_pretrained("transformer", swin_tiny)
+
+
+@pytest.fixture
+def plan_2d_base() -> CFFormer:
+    """The plan form with Swin V2-B: six resolutions in 2D, narrow convolutions."""
+    return CFFormer(
+        input_channels=3,
+        num_classes=2,
+        n_stages=6,
+        features_per_stage=[8] * 6,
+        conv_op=torch.nn.Conv2d,
+        kernel_sizes=[[3, 3]] * 6,
+        strides=[[1, 1]] + [[2, 2]] * 5,
+        n_conv_per_stage=[2] * 6,
+        n_conv_per_stage_decoder=[2] * 5,
+        preset="base",
+        use_cfca=False,
+        use_xff=False,
+    )
