@@ -75,6 +75,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="leave out cases that this dataset in nnUNet_raw holds too",
     )
+    parser.add_argument(
+        "--official-split",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="kvasir-seg: the published test cases become imagesTs (default), or all cases are for training",
+    )
+    parser.add_argument("--with-normal", action="store_true", help="busi: also the images without a lesion")
+    parser.add_argument(
+        "--resize", metavar="WxH", help="bring pictures to this size, such as 224x224; to-submission undoes it"
+    )
+    parser.add_argument(
+        "--rgb-norm",
+        default="zscore",
+        choices=("zscore", "0_1"),
+        help="how nnU-Net shall normalise pictures: each by its own mean and deviation (default), or 0..255 to 0..1",
+    )
     parser.add_argument("--only-tumour-slices", action="store_true", help="leave out slices with an empty mask")
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted conversion, which is also the default"
@@ -98,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("a dataset and a source are needed", remedy="nnunet_ext convert NAME -i SOURCE")
     from nnunet_ext.dataset_conversion.core import summary
     from nnunet_ext.dataset_conversion.core.convert import convert
-    from nnunet_ext.dataset_conversion.core.options import Options
+    from nnunet_ext.dataset_conversion.core.options import Options, parse_size
 
     try:
         conversion = convert(
@@ -121,6 +137,10 @@ def run(args: argparse.Namespace) -> int:
                 restart=args.restart,
                 exclude_overlap=tuple(args.exclude_overlap),
                 only_labelled=args.only_tumour_slices,
+                official_split=args.official_split,
+                with_normal=args.with_normal,
+                resize=None if args.resize is None else parse_size(args.resize),
+                rgb_norm=args.rgb_norm,
                 dry_run=args.dry_run,
                 command=tuple(sys.argv),
             ),

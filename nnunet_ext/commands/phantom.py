@@ -6,10 +6,14 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="brats2019, brats2020, brats2021 or lgg")
+    parser.add_argument("dataset", metavar="DATASET", help="brats2019, brats2020, brats2021, busi, kvasir-seg or lgg")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write; new or empty")
     parser.add_argument(
-        "--cases", type=int, default=8, metavar="N", help="labelled cases, for lgg patients (default: %(default)s)"
+        "--cases",
+        type=int,
+        default=8,
+        metavar="N",
+        help="labelled cases, for lgg patients, for busi images with a lesion (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same bytes (default: %(default)s)")
     parser.add_argument(
@@ -17,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="voxels a case (default: 32 40 40, for lgg 12 64 64; full size: 155 240 240)",
+        help="voxels a case (default: 32 40 40, for lgg 12 64 64, for busi and kvasir-seg 1 80 96; "
+        "full size: 155 240 240)",
     )
     parser.add_argument("--layout", metavar="NAME", help="folder, zip or kaggle, as far as the real download has them")
     parser.add_argument(
@@ -25,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="with the oddities of the real download (default: yes)",
+    )
+    parser.add_argument(
+        "--appearance",
+        type=int,
+        default=1,
+        metavar="A",
+        help="busi: 2 is another machine, to try a domain shift on (default: %(default)s)",
     )
     parser.add_argument("-np", type=int, default=1, metavar="N", help="worker processes (default: %(default)s)")
     parser.epilog = "example: nnunet_ext phantom brats2021 -o DOWNLOAD --cases 20"
@@ -42,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         layout=args.layout,
         quirks=args.quirks,
         processes=args.np,
+        appearance=args.appearance,
     )
     print(f"wrote {args.cases} cases to {out}")
     print(f"next: nnunet_ext convert {args.dataset} -i {out}")

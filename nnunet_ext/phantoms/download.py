@@ -57,11 +57,13 @@ class Download:
         studies: in the order in which they are written.
         write: turns a study, a seed and a shape (z, y, x) into files. A function of a module: worker processes call it.
         tables: destination -> text files beside the studies.
+        tables_of_images: from studies, seed and shape (z, y, x), the tables that tell something of the images.
     """
 
     studies: tuple[Study, ...]
     write: Callable[[Study, int, tuple[int, int, int]], Files]
     tables: Mapping[str, bytes]
+    tables_of_images: Callable[[Sequence[Study], int, tuple[int, int, int]], Mapping[str, bytes]] | None = None
 
 
 def csv_bytes(rows: Iterable[Sequence[str]], delimiter: str = ",", line_end: str = "\n") -> bytes:

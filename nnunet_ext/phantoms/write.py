@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from multiprocessing import get_context
@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.phantoms.brats import brats2019, brats2020, brats2021
+from nnunet_ext.phantoms.busi import busi
 from nnunet_ext.phantoms.download import Download, Files, Study
+from nnunet_ext.phantoms.kvasir_seg import kvasir_seg
 from nnunet_ext.phantoms.lgg import lgg
 from nnunet_ext.phantoms.packing import Packer
 
@@ -28,33 +30,45 @@ class PhantomDataset:
     Attributes:
         download: lays out a number of cases in a layout, with or without quirks.
         layouts: names of the layouts; the first is the default.
-        shape: (z, y, x) voxels if none is asked for.
+        shape: (z, y, x) voxels if none is asked for; for pictures z means nothing.
         most: cases of the real dataset.
+        appearances: in how many ways its images can look.
     """
 
     download: Callable[[int, str, bool], Download]
     layouts: tuple[str, ...]
     shape: tuple[int, int, int]
     most: int
+    appearances: int = 1
 
 
 _SMALL = (32, 40, 40)
+_PICTURE = (1, 80, 96)
 
 DATASETS: Mapping[str, PhantomDataset] = {
     "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SMALL, 335),
     "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SMALL, 369),
     "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SMALL, 1111),
+    "busi": PhantomDataset(busi, ("folder", "zip"), _PICTURE, 647, appearances=2),
+    "kvasir-seg": PhantomDataset(kvasir_seg, ("folder", "zip"), _PICTURE, 1000),
     "lgg": PhantomDataset(lgg, ("folder", "zip"), (12, 64, 64), 108),
 }
 
 
 def _find(dataset: str) -> PhantomDataset:
     name = dataset.lower().replace("-", "").replace("_", "")
-    if name in DATASETS:
-        return DATASETS[name]
+    plain = {known.replace("-", ""): row for known, row in DATASETS.items()}
+    if name in plain:
+        return plain[name]
     close = get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise UserError(f"no phantoms for dataset '{dataset}'", remedy=f"{hint}known are {', '.join(DATASETS)}")
+
+
+def _seen_otherwise(study: Study, appearance: int) -> Study:
+    """Another machine sees other patients: nothing of the images is shared with the first appearance."""
+    images, brain = (f"{key or study.name}, appearance {appearance}" for key in (study.images, study.brain))
+    return replace(study, images=images, brain=brain, oddities={**study.oddities, "appearance": str(appearance)})
 
 
 def _contents(download: Download, seed: int, shape: tuple[int, int, int], processes: int) -> Iterator[Files]:
@@ -92,6 +106,7 @@ def write_phantoms(
     layout: str | None = None,
     quirks: bool = True,
     processes: int = 1,
+    appearance: int = 1,
 ) -> Path:
     """Write a synthetic download of a dataset.
 
@@ -100,12 +115,13 @@ def write_phantoms(
     Args:
         dataset: name as in ``DATASETS``; case, ``-`` and ``_`` do not matter.
         out: folder to write, absent or empty.
-        cases: number of labelled cases (for lgg: patients).
+        cases: number of labelled cases (for lgg patients, for busi pictures with a lesion).
         seed: non-negative.
         shape: (z, y, x) voxels a case, at least 12 an axis; the dataset's default if not given.
         layout: one of the dataset's layouts; the first if not given.
         quirks: with the oddities of the real download.
         processes: worker processes (spawned: a script that asks for more than one needs a main guard).
+        appearance: which of the dataset's appearances; 2 (busi) is that of another machine.
 
     Returns:
         ``out``: what to hand to ``nnunet_ext convert -i``.
@@ -120,12 +136,17 @@ def write_phantoms(
         raise UserError(f"{dataset} has no layout '{layout}'", remedy=f"known are {', '.join(row.layouts)}")
     if not 1 <= cases <= row.most:
         raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.most}")
+    if not 1 <= appearance <= row.appearances:
+        known = "1" if row.appearances == 1 else f"1 to {row.appearances}"
+        raise UserError(f"{dataset} has no appearance {appearance}", remedy=f"known: {known}")
     if seed < 0 or processes < 1:
         raise UserError(f"seed {seed} with {processes} processes", remedy="the seed starts at 0, processes at 1")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("phantoms are written to a new or empty folder only", file=out, remedy="choose another one")
 
     download = row.download(cases, layout, quirks)
+    if appearance > 1:
+        download = replace(download, studies=tuple(_seen_otherwise(study, appearance) for study in download.studies))
     beside = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
         beside.mkdir(parents=True)
@@ -135,7 +156,10 @@ def write_phantoms(
             for study_files in progress:
                 for destination, content in study_files:
                     packer.add(destination, content)
-            for destination, content in download.tables.items():
+            tables = dict(download.tables)
+            if download.tables_of_images is not None:
+                tables |= download.tables_of_images(download.studies, seed, shape or row.shape)
+            for destination, content in tables.items():
                 packer.add(destination, content)
         if out.exists():
             out.rmdir()  # Windows renames onto no folder, not even an empty one.

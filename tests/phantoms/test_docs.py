@@ -37,7 +37,8 @@ def test_the_page_and_the_help_name_every_dataset_and_layout():
 
 
 def test_the_page_tells_the_default_sizes():
-    shapes = {row.shape for name, row in DATASETS.items() if name != "lgg"}
-    assert shapes == {(32, 40, 40)}
+    pictures = ("busi", "kvasir-seg")
+    assert {row.shape for name, row in DATASETS.items() if name not in ("lgg", *pictures)} == {(32, 40, 40)}
     assert DATASETS["lgg"].shape == (12, 64, 64)
-    assert "32 40 40 if not given, for lgg 12 64 64" in PAGE
+    assert {DATASETS[name].shape for name in pictures} == {(1, 80, 96)}
+    assert "32 40 40 if not given, for lgg 12 64 64, for busi and kvasir-seg 1 80 96" in PAGE

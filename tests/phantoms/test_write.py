@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,8 +15,11 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from nnunet_ext.cli import main
+from nnunet_ext.dataset_conversion.core.near import close_pairs, difference_hash
+from nnunet_ext.dataset_conversion.datasets.kvasir_seg import official_split
 from nnunet_ext.errors import UserError
 from nnunet_ext.phantoms import DATASETS, write, write_phantoms
 
@@ -43,8 +47,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(dataset,
     )
     assert first == again
     assert first.keys() == other.keys()
-    images = [name for name in first if not name.endswith((".csv", ".md"))]
-    assert all(first[name] != other[name] for name in images if not name.endswith("_mask.tif"))
+    images = [name for name in first if not name.endswith((".csv", ".md", ".json"))]
+    assert all(first[name] != other[name] for name in images if "mask" not in name), "a mask may be empty"
 
 
 def test_worker_processes_do_not_change_a_byte(tmp_path):
@@ -165,7 +169,107 @@ def test_lgg_is_there_twice_with_real_tif_form_replaced_channels_and_empty_masks
         assert (len(file.pages), page.compression, page.photometric, page.rowsperstrip) == (1, 1, 2, 11)
 
 
+def _picture(path):
+    with Image.open(path) as picture:
+        return picture.mode, np.asarray(picture)
+
+
+def test_kvasir_seg_has_jpeg_pairs_of_three_sizes_and_a_table_with_one_wrong_height(tmp_path):
+    out = write_phantoms("kvasir-seg", tmp_path / "d", cases=8, shape=(1, 40, 48))
+    top = out / "Kvasir-SEG"
+    assert sorted(p.name for p in top.iterdir()) == ["images", "kavsir_bboxes.json", "masks"]
+    names = sorted(p.name for p in (top / "images").iterdir())
+    assert names == sorted(p.name for p in (top / "masks").iterdir())
+    parts = [official_split()[name.removesuffix(".jpg")] for name in names]
+    assert (parts.count("train"), parts.count("test")) == (6, 2), "one of four is of the published test part"
+    table = json.loads((top / "kavsir_bboxes.json").read_text())
+    wrong = []
+    sizes = set()
+    for name in names:
+        mode, image = _picture(top / "images" / name)
+        mask_mode, mask = _picture(top / "masks" / name)
+        assert mode == mask_mode == "RGB"
+        assert image.shape == mask.shape
+        assert np.ptp(mask, axis=2).max() == 0, "three equal channels"
+        assert len(np.unique(mask)) > 2, "JPEG leaves values in between"
+        rows, columns = np.nonzero(mask[..., 0] > 127)
+        row = table[name.removesuffix(".jpg")]
+        box = {"xmin": columns.min(), "ymin": rows.min(), "xmax": columns.max(), "ymax": rows.max()}
+        assert row["bbox"] == [{"label": "polyp", **box}]
+        sizes.add(image.shape)
+        wrong += [name] if (row["height"], row["width"]) != image.shape[:2] else []
+    assert len(sizes) == 3
+    assert len(wrong) == 1
+
+
+def test_busi_has_masks_of_all_kinds_repeats_and_normal_pictures(tmp_path):
+    out = write_phantoms("busi", tmp_path / "d", cases=12, shape=(1, 40, 48))
+    top = out / "Dataset_BUSI_with_GT"
+    names = {kind: {p.name for p in (top / kind).iterdir()} for kind in ("benign", "malignant", "normal")}
+    pictures = {kind: sorted(n for n in found if n.endswith(").png")) for kind, found in names.items()}
+    assert len(pictures["benign"]) + len(pictures["malignant"]) == 12
+    assert len(pictures["normal"]) == 3
+    for kind, found in pictures.items():
+        for name in found:
+            mode, image = _picture(top / kind / name)
+            assert mode == "RGB"
+            mask_mode, mask = _picture(top / kind / name.replace(".png", "_mask.png"))
+            assert mask_mode == ("RGB" if kind == "normal" else "1")
+            assert mask.any() == (kind != "normal")
+            assert mask.shape[:2] == image.shape[:2]
+            assert (np.ptp(image, axis=2).max() > 0) == (name == "benign (255).png"), "coloured marks in one"
+    assert {"benign (195)_mask_1.png", "benign (195)_mask_2.png", "benign (4)_mask_1.png"} <= names["benign"]
+    mode, rgba = _picture(top / "benign" / "benign (4)_mask_1.png")
+    assert mode == "RGBA"
+    assert set(np.unique(rgba[..., 3])) == {255}
+    assert set(np.unique(rgba[..., :3])) == {0, 255}
+    same = [(top / kind / f"{kind} ({n}).png").read_bytes() for kind, n in (("benign", 433), ("malignant", 145))]
+    assert same[0] == same[1], "one picture in two classes"
+    near = [_picture(top / "benign" / f"benign ({n}).png")[1].astype(int) for n in (51, 133)]
+    assert 0 < np.abs(near[0] - near[1]).mean() < 15, "a near repeat"
+    assert len({_picture(top / "benign" / n)[1].shape for n in pictures["benign"]}) > 3
+
+
+def test_no_two_phantom_pictures_count_as_repeats_but_those_that_are(tmp_path):
+    for dataset, appearance, expected in (("busi", 1, 2), ("busi", 2, 2), ("kvasir-seg", 1, 0)):
+        out = write_phantoms(dataset, tmp_path / f"{dataset}{appearance}", cases=24, appearance=appearance)
+        pictures = [p for p in sorted(out.rglob("*.[pj][np]g")) if "mask" not in p.as_posix()]
+        hashes = [difference_hash(_picture(p)[1]) for p in pictures]
+        assert len(close_pairs(hashes, 4)) == expected, (dataset, appearance)
+
+
+def test_the_second_appearance_has_the_names_of_the_first_other_lesions_and_other_greys(tmp_path):
+    first, second = (
+        write_phantoms("busi", tmp_path / str(a), cases=6, shape=(1, 40, 48), quirks=False, appearance=a)
+        for a in (1, 2)
+    )
+    assert _tree(first).keys() == _tree(second).keys()
+    facts = []
+    for out in (first, second):
+        greys, sizes, borders, middles = [], [], [], []
+        for path in sorted(out.rglob("*).png")):
+            if "normal" not in path.name:
+                image = _picture(path)[1][..., 0].astype(float)
+                mask = _picture(path.with_name(f"{path.stem}_mask.png"))[1]
+                greys.append(image[mask].mean() / image[~mask].mean())
+                sizes.append(mask.mean())
+                borders.append(image[:, 0].max() == 0)
+                middles.append(np.nonzero(mask)[1].mean())
+        facts.append((np.mean(greys), np.mean(sizes), np.mean(borders), np.array(middles)))
+    assert facts[1][0] > 1.3 * facts[0][0], "flatter contrast"
+    assert facts[1][1] < facts[0][1], "smaller lesions"
+    assert (facts[0][2], facts[1][2]) == (0, 1), "black borders"
+    assert np.abs(facts[0][3] - facts[1][3]).max() > 5, "the lesions of the first lie at other places"
+
+
 def test_without_quirks_nothing_is_odd(tmp_path):
+    busi = write_phantoms("busi", tmp_path / "busi", cases=8, shape=(1, 20, 20), quirks=False)
+    assert not list(busi.rglob("*_mask_*"))
+    assert {p.parent.name for p in busi.rglob("*.png")} == {"benign", "malignant", "normal"}
+    kvasir = write_phantoms("kvasir-seg", tmp_path / "kvasir", cases=3, shape=(1, 20, 20), quirks=False)
+    for name, row in json.loads((kvasir / "Kvasir-SEG" / "kavsir_bboxes.json").read_text()).items():
+        size = _picture(kvasir / "Kvasir-SEG" / "images" / f"{name}.jpg")[1].shape[:2]
+        assert (row["height"], row["width"]) == size
     lgg = _tree(write_phantoms("lgg", tmp_path / "lgg", cases=4, shape=(12, 16, 16), quirks=False))
     assert {name.split("/")[0] for name in lgg} == {"kaggle_3m"}
     brats = _tree(write_phantoms("brats2020", tmp_path / "b", cases=4, shape=SMALL, quirks=False))
@@ -193,6 +297,10 @@ def test_a_zip_holds_the_tree_of_the_folder(tmp_path):
         (["lgg", "--cases", "111"], "error: cannot write 111 cases"),
         (["brats2021", "--shape", "8", "40", "40"], "error: shape 8x40x40 is too small"),
         (["brats2021", "--seed", "-1"], "error: seed -1"),
+        (["busi", "--shape", "1", "8", "40"], "error: shape 1x8x40 is too small"),
+        (["kvasir-seg", "--cases", "1001"], "error: cannot write 1001 cases"),
+        (["busi", "--appearance", "3"], "error: busi has no appearance 3 - known: 1 to 2"),
+        (["lgg", "--appearance", "2"], "error: lgg has no appearance 2 - known: 1"),
     ],
 )
 def test_impossible_wishes_are_one_line_exit_2_and_leave_nothing(arguments, line, tmp_path, capsys):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from nnunet_ext.dataset_conversion.core.cases import Case, SourceFile, clean_id, natural_key
 from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.dataset_conversion.core.description import Dataset
-from nnunet_ext.dataset_conversion.core.layout import Matched, Place, Root
+from nnunet_ext.dataset_conversion.core.layout import Matched, Place, Root, depth_of
 from nnunet_ext.dataset_conversion.core.repetitions import settle
 from nnunet_ext.dataset_conversion.core.trees import trees_without_labels
 
@@ -58,13 +58,16 @@ def assemble(matched: Matched, sealed: frozenset[str] = frozenset()) -> Assemble
 
 
 def _look_at_nesting(dataset: Dataset, cases: Mapping[str, list[Place]], findings: list[Finding]) -> None:
-    roots = sorted({place.root for places in cases.values() for place in places})
-    for _, root in roots:
+    deepest: dict[Root, int] = defaultdict(int)
+    for places in cases.values():
+        for place in places:
+            deepest[place.root] = max(deepest[place.root], depth_of(place.file))
+    for (_, root), depth in sorted(deepest.items()):
         parts = [part for part in root.split("/") if part and not part.endswith("!")]
         doubled = [part for part, after in pairwise(parts) if part == after]
         if doubled:
             findings.append(Finding("LAY03", f"folder {doubled[0]} contains itself; the inner one is used", file=root))
-        elif len(parts) + 1 > dataset.depth:
+        elif depth > dataset.depth:
             findings.append(Finding("LAY03", f"{root} lies deeper than in the published tree", file=root))
     named = re.compile(dataset.case_name, re.IGNORECASE)
     told: set[str] = set()
@@ -151,7 +154,7 @@ def _missing(dataset: Dataset, name: str, places: Sequence[Place], split: str, c
     have = {place.role for place in places}
     lacking = [dataset.role_name(role) for role in wanted if role not in have]
     if not lacking:
-        return []
+        return _missing_parts(dataset, name, places)
     if have == {dataset.label}:
         return [Finding("NAM01", f"{name}: {dataset.label} without image", name, places[0].file.shown)]
     which = f" ({candidates} candidates)" if candidates else ""
@@ -163,6 +166,23 @@ def _missing(dataset: Dataset, name: str, places: Sequence[Place], split: str, c
             _folder(places[0].file),
             "fetch the case again, or remove it",
         )
+    ]
+
+
+def _missing_parts(dataset: Dataset, name: str, places: Sequence[Place]) -> list[Finding]:
+    """Several masks of one case: the first has no number, the others run from 1 without gaps."""
+    have = {place.number for place in places if place.role == dataset.label}
+    expected = [-1, *range(1, max(have, default=0) + 1)]
+    return [
+        Finding(
+            "NAM01",
+            f"{name} lacks {dataset.label}{f' {number}' if number > 0 else ''}, but has {dataset.label} {max(have)}",
+            name,
+            _folder(places[0].file),
+            "fetch the case again, or remove it",
+        )
+        for number in expected
+        if have and number not in have
     ]
 
 

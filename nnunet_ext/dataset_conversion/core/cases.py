@@ -63,6 +63,8 @@ class Case:
         group: patient, or whatever must not be divided between folds.
         stratum: what folds should hold equal shares of; None if unknown.
         aliases: names of the same case in other releases: release -> name.
+        numbers: of its slices; empty for a case that is no series.
+        published_shape: (x, y) that a table of the download gives; empty if none does.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Case:
     stratum: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[int, ...] = ()
+    published_shape: tuple[int, ...] = ()
 
     @property
     def all_files(self) -> list[tuple[str, SourceFile]]:

@@ -38,7 +38,8 @@ CHECKS: tuple[Check, ...] = (
     Check("CNT02", "error", "no training case at all, or fewer than two where splits are asked for"),
     Check("DUP01", "info", "a case occurs twice with equal content; one is used"),
     Check("DUP02", "error", "a case occurs twice with different content (allowed: the first is kept)", allowable=True),
-    Check("DUP03", "warning", "exact duplicate images; their cases stay in one fold"),
+    Check("DUP03", "warning", "exact duplicate images (info where known); their cases stay in one fold"),
+    Check("DUP04", "warning", "near-duplicate pictures (info where known); their cases stay in one fold"),
     Check("SLC01", "error", "gap, repetition or impossible number among the slices of a case"),
     Check("CSV01", "warning", "an optional table is missing or unreadable; its strata or names are not used"),
     Check("CSV02", "error", "the given table of groups lacks a case, has one twice, or cannot be read"),
@@ -68,10 +69,14 @@ CHECKS: tuple[Check, ...] = (
     Check("DT02", "info", "a label stored as float with whole values; written as integers"),
     Check("NAN01", "error", "NaN or infinity in an image (allowed: replaced by 0 and counted)", allowable=True),
     Check("LAB01", "error", "a label value outside the release's set"),
-    Check("LAB02", "warning", "a label is all background"),
+    Check(
+        "LAB02", "warning", "a label is all background (info where nothing is to be seen), or becomes so by resizing"
+    ),
     Check("LAB03", "error", "a mask that is neither binary nor nearly so"),
     Check("LAB04", "info", "a class is absent from a case"),
     Check("LAB05", "info", "known values without meaning were set to 0"),
+    Check("LAB06", "info", "a mask holds values between 0 and 255, as JPEG leaves them; those above 127 count"),
+    Check("LAB07", "info", "several masks of one picture were united"),
     Check("IMG01", "error", "an image is constant", allowable=True),
     Check(
         "IMG02",
@@ -88,6 +93,7 @@ CHECKS: tuple[Check, ...] = (
     Check("SPL06", "warning", "the preprocessed folder holds another splits_final.json; nnU-Net will stop there"),
     Check("SPL07", "warning", "a given split leaves cases out, or validates one in several folds"),
     Check("SPL08", "warning", "the given table of groups divides a patient who is known to have several cases"),
+    Check("SPL09", "warning", "cases are in no part of the official split; they are training cases"),
     Check("OUT01", "error", "the output folder was not made by this converter, or is the source itself"),
     Check("OUT02", "error", "the dataset id is impossible, or taken by a dataset of another name"),
     Check("OUT03", "error", "not enough free space"),

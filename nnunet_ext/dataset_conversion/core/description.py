@@ -136,7 +136,7 @@ class Dataset:
         name: as typed on the command line.
         title: its full name.
         years_or_release: year, or name of the release.
-        cases: published number of training cases.
+        cases: published number of cases with labels.
         test_cases: published number of cases without labels in the download; None if unknown or none, and then a case
             without a label is an error.
         licence, citation, doi, download: what the user must know before using it.
@@ -150,12 +150,19 @@ class Dataset:
         shape: published shape (x, y, z) of the images; None if they differ.
         tables: optional tables.
         strata_folders: folder names that give a case's stratum where no table does.
-        patients: case name -> patient, for cases whose name does not tell.
+        patients: case name -> patient, or group of repeated pictures, for cases whose name does not tell.
         equal_channels: case name -> channels that the publisher filled with a copy of another one.
         extras: expressions of other files of the download that are known and not needed.
         family: datasets of one family may share cases (SPL04).
         case_id: case name -> nnU-Net identifier; by default the name with every odd character replaced.
         submission_name: name of a prediction for a case without a source label; ``{case}`` stands for the case's name.
+        official_split: case name -> ``"train"`` or ``"test"``, where the publisher divided the labelled cases.
+        normal: stratum of the cases that show nothing to segment; left out unless ``--with-normal`` is given.
+        normal_cases: their published number, which is part of ``cases``.
+        near_duplicates: pictures whose difference hashes differ in at most this many of 64 bits count as repeats of one
+            another (DUP04) and stay in one fold; None where this is not measured.
+        sizes: expression of the name of a json file, case name -> ``width`` and ``height``, compared with the pictures
+            where it is there.
     """
 
     name: str
@@ -183,6 +190,11 @@ class Dataset:
     family: str = ""
     case_id: Callable[[str], str] | None = None
     submission_name: str = "{case}.nii.gz"
+    official_split: Callable[[], Mapping[str, str]] | None = None
+    normal: str = ""
+    normal_cases: int = 0
+    near_duplicates: int | None = None
+    sizes: str = ""
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,8 @@ def as_json(dataset: Dataset) -> dict[str, Any]:
         "years_or_release": dataset.years_or_release,
         "cases": dataset.cases,
         "test_cases": dataset.test_cases,
+        "normal_cases": dataset.normal_cases,
+        "official_split": _official(dataset),
         "channels": list(dataset.channels),
         "targets": {
             key: {
@@ -52,8 +55,7 @@ def as_text(dataset: Dataset) -> str:
     rows = [
         (
             "cases",
-            f"{dataset.cases} for training"
-            + (f", {dataset.test_cases} without labels" if dataset.test_cases is not None else ""),
+            _cases(dataset),
         ),
         ("channels", ", ".join(f"{number} {name}" for number, name in enumerate(dataset.channels))),
     ]
@@ -83,6 +85,20 @@ def as_text(dataset: Dataset) -> str:
             )
         )
     return "\n".join(lines)
+
+
+def _official(dataset: Dataset) -> dict[str, int] | None:
+    return dict(Counter(dataset.official_split().values())) if dataset.official_split is not None else None
+
+
+def _cases(dataset: Dataset) -> str:
+    official = _official(dataset)
+    if official:
+        return f"{official['train']} for training, {official['test']} for testing (official split)"
+    text = f"{dataset.cases - dataset.normal_cases} for training"
+    if dataset.normal_cases:
+        text += f", {dataset.normal_cases} {dataset.normal} (--with-normal)"
+    return text + (f", {dataset.test_cases} without labels" if dataset.test_cases is not None else "")
 
 
 def _value(value: int | tuple[int, ...]) -> str:

@@ -11,7 +11,8 @@ from nnunet_ext import __version__
 from nnunet_ext.dataset_conversion.core import place, provenance, report
 from nnunet_ext.dataset_conversion.core.checks import Finding, raise_first
 from nnunet_ext.dataset_conversion.core.journal import remove_leftovers
-from nnunet_ext.dataset_conversion.core.options import Options
+from nnunet_ext.dataset_conversion.core.near import close_pairs
+from nnunet_ext.dataset_conversion.core.options import RGB_NORMS, Options
 from nnunet_ext.dataset_conversion.core.plan import Plan, make_folds
 from nnunet_ext.dataset_conversion.core.splits import Groups, Splits
 from nnunet_ext.dataset_conversion.core.tasks import CaseResult, Task
@@ -51,16 +52,19 @@ def finish(plan: Plan, options: Options, run: Mapping[str, Any], results: list[C
     record = provenance.finished(plan, options, run, results, findings, groups, rule)
     provenance.write_json(folder / place.PROVENANCE, record)
     write_report(plan, results, findings, folds, groups)
-    provenance.write_json(folder / "dataset.json", dataset_json(plan, len(training), rule))
+    provenance.write_json(folder / "dataset.json", dataset_json(plan, options, len(training), rule))
     return Finished(results, findings, folds)
 
 
-def dataset_json(plan: Plan, training: int, rule: str | None) -> dict[str, Any]:
+def dataset_json(plan: Plan, options: Options, training: int, rule: str | None) -> dict[str, Any]:
     """nnU-Net's description of the dataset, with our facts under free keys."""
     dataset, target = plan.destination.dataset, plan.destination.target
     labels = target.labels
     content: dict[str, Any] = {
-        "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
+        # nnU-Net chooses the normalisation by these names.
+        "channel_names": {
+            str(number): RGB_NORMS[options.rgb_norm] or name for number, name in enumerate(dataset.channels)
+        },
         "labels": {name: list(value) if isinstance(value, tuple) else value for name, value in labels.names.items()},
         "numTraining": training,
         "file_ending": target.file_ending,
@@ -78,6 +82,8 @@ def dataset_json(plan: Plan, training: int, rule: str | None) -> dict[str, Any]:
         "nnunet_ext": {
             "dataset": dataset.name,
             "version": __version__,
+            "channels": list(dataset.channels),
+            "resize": list(options.resize) if options.resize else None,
             "label_map": {str(source): ours for source, ours in sorted(labels.forward.items())},
             "splits": rule,
         },
@@ -87,29 +93,39 @@ def dataset_json(plan: Plan, training: int, rule: str | None) -> dict[str, Any]:
 def _group_duplicates(
     plan: Plan, tasks: Mapping[str, Task], results: Sequence[CaseResult]
 ) -> tuple[list[Finding], dict[str, str]]:
-    """DUP03 for cases of different groups that hold the same image, and the groups after keeping these together."""
+    """DUP03 and DUP04 for cases that hold the same or nearly the same image, and the groups after merging theirs.
+
+    Of cases that share a group already nothing is said, except for pictures, where repetitions are looked for (info).
+    """
     own = {result.case: (result.outputs[0] if result.outputs else "") for result in results}
     groups = Groups(plan.groups)
     first: dict[str, str] = {}
-    pairs: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for result in results:
         for digest in result.digests:
             other = first.setdefault(digest, result.case)
             if digest and other != result.case:
-                pairs[other, result.case] = None
+                pairs[other, result.case] = "DUP03", "the same image"
+    near = plan.destination.dataset.near_duplicates
+    if near is not None:
+        for left, right in close_pairs([result.fingerprint for result in results], near):
+            pairs.setdefault((results[left].case, results[right].case), ("DUP04", "nearly the same image"))
     findings = []
-    for one, two in pairs:
+    for (one, two), (code, what) in pairs.items():
         cases = tasks[one].case, tasks[two].case
         both = own[one] in plan.groups and own[two] in plan.groups
-        if both and plan.groups[own[one]] == plan.groups[own[two]]:
+        known = both and plan.groups[own[one]] == plan.groups[own[two]]
+        if known and near is None:
             continue
-        where = "they stay in one fold" if both else "one of them is a test case"
+        tests = sum(case.split == "test" for case in cases)
+        where = ("they stay in one fold", "one of them is a test case", "both are test cases")[tests]
         findings.append(
             Finding(
-                "DUP03",
-                f"{cases[0].name} and {cases[1].name} hold the same image; {where}",
+                code,
+                f"{cases[0].name} and {cases[1].name} hold {what}{', as known' if known else ''}; {where}",
                 cases[1].name,
                 cases[1].all_files[0][1].shown,
+                severity="info" if known or tests == 2 else "",
             )
         )
         if both:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnunet_ext.dataset_conversion.core import series, volumes
+from nnunet_ext.dataset_conversion.core import pairs, series, volumes
 from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.dataset_conversion.core.tasks import CaseResult, Task
 
@@ -18,6 +18,7 @@ class Form:
 
 FORMS = {
     "volume": Form(volumes.plan, volumes.run),
+    "picture": Form(pairs.plan, pairs.run),
     "slices": Form(series.plan, series.run),
     "stack": Form(series.plan, series.run),
 }

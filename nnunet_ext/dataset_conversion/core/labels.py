@@ -124,9 +124,10 @@ def binarise(mask: np.ndarray, threshold: int, case: str, file: str) -> tuple[np
         threshold: pixels above it are foreground.
 
     Returns:
-        The mask and LAB03 if it is no mask at all.
+        The mask, and LAB03 if it is no mask at all, else LAB06 if some pixels were neither 0 nor 255.
     """
     grey = int(np.count_nonzero((mask >= _GREY[0]) & (mask <= _GREY[1])))
+    between = mask[(mask > 0) & (mask < 255)]
     findings = []
     if grey > _GREY_SHARE * mask.size:
         findings.append(
@@ -137,6 +138,13 @@ def binarise(mask: np.ndarray, threshold: int, case: str, file: str) -> tuple[np
                 file,
                 "check that this is a mask",
             )
+        )
+    elif between.size:
+        parts = (between[between <= threshold], between[between > threshold])
+        ranges = ", ".join(f"{part.min()}..{part.max()}" for part in parts if part.size)
+        share = 100 * between.size / mask.size
+        findings.append(
+            Finding("LAB06", f"{case}: {share:.2g} % of the mask's pixels lie between 0 and 255 ({ranges})", case, file)
         )
     return np.where(mask > threshold, np.uint8(255), np.uint8(0)), findings
 

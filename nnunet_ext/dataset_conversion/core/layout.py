@@ -45,6 +45,7 @@ class Matched:
     dataset: Dataset
     cases: dict[str, list[Place]] = field(default_factory=dict)
     tables: list[SourceFile] = field(default_factory=list)
+    sizes: list[SourceFile] = field(default_factory=list)
     unknown: list[SourceFile] = field(default_factory=list)
     too_deep: list[str] = field(default_factory=list)
 
@@ -74,10 +75,12 @@ def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:
         parts = file.path.replace("!/", "/").split("/")
         place = _place(file, parts, patterns)
         if place is not None:
-            if _depth(file) > dataset.depth + EXTRA_LEVELS:
+            if depth_of(file) > dataset.depth + EXTRA_LEVELS:
                 matched.too_deep.append(file.folder)
             else:
                 matched.cases.setdefault(place.case, []).append(place)
+        elif dataset.sizes and _compiled(dataset.sizes).fullmatch(file.name):
+            matched.sizes.append(file)
         elif any(table.fullmatch(as_csv(file.name)) for table in tables):
             matched.tables.append(file)
         elif not any(extra.fullmatch(file.name) for extra in known):
@@ -113,7 +116,7 @@ def _place(
     return None
 
 
-def _depth(file: SourceFile) -> int:
+def depth_of(file: SourceFile) -> int:
     """Number of folders above a file; archives do not count."""
     return sum(not part.endswith("!") for part in file.path.split("/")[:-1])
 

@@ -9,6 +9,22 @@ from nnunet_ext.dataset_conversion.core.splits import SEED
 from nnunet_ext.dataset_conversion.core.writing import LINKS
 from nnunet_ext.errors import UserError
 
+#: Ways in which nnU-Net may normalise colours -> its name for each channel; empty for the dataset's own names.
+RGB_NORMS = {"zscore": "", "0_1": "rgb_to_0_1"}
+_SMALLEST, _LARGEST = 8, 8192
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``224x160`` is 224 wide and 160 high.
+
+    Raises:
+        UserError: for anything else.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UserError(f'--resize: "{text}" is no size', remedy="give width and height, such as 224x224")
+    return int(width), int(height)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -29,6 +45,10 @@ class Options:
         resume, restart: ``--resume``, ``--restart``.
         exclude_overlap: ``--exclude-overlap``, folder names.
         only_labelled: ``--only-tumour-slices``.
+        official_split: whether the published test cases are test cases; by default where there is an official split.
+        with_normal: ``--with-normal``, keep the cases that show nothing to segment.
+        resize: ``--resize``, (x, y) that pictures are brought to.
+        rgb_norm: ``--rgb-norm``, one of ``RGB_NORMS``.
         dry_run: plan only.
         command: the command line, for provenance.
     """
@@ -49,6 +69,10 @@ class Options:
     restart: bool = False
     exclude_overlap: tuple[str, ...] = ()
     only_labelled: bool = False
+    official_split: bool | None = None
+    with_normal: bool = False
+    resize: tuple[int, int] | None = None
+    rgb_norm: str = "zscore"
     dry_run: bool = False
     command: tuple[str, ...] = ()
 
@@ -61,5 +85,10 @@ class Options:
             raise UserError(f"--limit must be at least 1, not {self.limit}")
         if isinstance(self.splits, int) and (self.splits < 0 or self.splits == 1):
             raise UserError(f"--splits must be 0 or at least 2, not {self.splits}")
+        if self.rgb_norm not in RGB_NORMS:
+            raise UserError(f'--rgb-norm: unknown way "{self.rgb_norm}"', remedy=f"one of {', '.join(RGB_NORMS)}")
+        if self.resize is not None and not all(_SMALLEST <= side <= _LARGEST for side in self.resize):
+            size = "x".join(map(str, self.resize))
+            raise UserError(f"--resize: {size} is no size", remedy=f"sides of {_SMALLEST} to {_LARGEST} pixels")
         if self.resume and self.restart:
             raise UserError("--resume and --restart exclude each other")

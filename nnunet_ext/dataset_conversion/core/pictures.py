@@ -50,6 +50,8 @@ def mask(data: bytes, case: str, file: str) -> tuple[np.ndarray, list[Finding]]:
     if picture.mode not in ("LA", "P", "PA", "RGB", "RGBA"):
         raise UserError(f"{file} has pixels of mode {picture.mode}", code="DT01", remedy="8-bit masks are needed")
     values = np.asarray(picture.convert("RGBA"))
+    if picture.mode in ("LA", "PA", "RGBA"):
+        findings.append(Finding("IMG03", f"{case}: alpha of the mask dropped", case, file))
     brightest: np.ndarray = values[..., :3].max(axis=-1)
     if not brightest.any() and values[..., 3].min() != values[..., 3].max():
         findings.append(
@@ -78,6 +80,26 @@ def _open(data: bytes, case: str, file: str) -> tuple[Image.Image, list[Finding]
     return picture, []
 
 
+def stored_type(data: bytes) -> str:
+    """``"bool"`` for a picture of 1 bit a pixel, else ``"uint8"``; of a picture that can be decoded."""
+    return "bool" if Image.open(io.BytesIO(data)).mode == "1" else "uint8"
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
+    """Pixels in another size.
+
+    Args:
+        pixels: uint8 or bool, (Y, X) or (Y, X, 3).
+        size: (x, y).
+        how: ``"area"``, the mean of the pixels under each new one, or ``"nearest"``, the pixel under its centre.
+
+    Returns:
+        The same type. Where a picture grows, pixels are repeated either way.
+    """
+    filters = {"area": Image.Resampling.BOX, "nearest": Image.Resampling.NEAREST}
+    return np.asarray(Image.fromarray(pixels).resize(size, filters[how]))
+
+
 def png(pixels: np.ndarray) -> bytes:
     """A PNG file of uint8 pixels, (Y, X) or (Y, X, 3)."""
     stream = io.BytesIO()
@@ -86,9 +108,10 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def encode(pixels: np.ndarray, ending: str) -> bytes:
-    """A picture file of uint8 pixels by the ending of its name."""
+    """A picture file of uint8 or bool pixels by the ending of its name; JPEG with as little loss as it allows."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, _FORMATS[ending.lstrip(".").lower()])
+    kind = _FORMATS[ending.lstrip(".").lower()]
+    Image.fromarray(pixels).save(stream, kind, **({"quality": 100} if kind == "JPEG" else {}))
     return stream.getvalue()
 
 

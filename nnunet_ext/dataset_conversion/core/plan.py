@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_ext.dataset_conversion.core import layout, overlap, place
@@ -18,7 +18,7 @@ from nnunet_ext.dataset_conversion.core.progress import Progress
 from nnunet_ext.dataset_conversion.core.series import slice_id
 from nnunet_ext.dataset_conversion.core.sources import Index, index
 from nnunet_ext.dataset_conversion.core.splits import Splits, check_number, make_splits, read_splits
-from nnunet_ext.dataset_conversion.core.tables import apply_tables, read_groups
+from nnunet_ext.dataset_conversion.core.tables import apply_sizes, apply_tables, read_groups
 from nnunet_ext.dataset_conversion.core.tasks import Task
 from nnunet_ext.errors import UserError
 
@@ -73,10 +73,23 @@ class Plan:
 
 
 def choose_target(dataset: Dataset, options: Options) -> str:
-    """The key of the target that ``--as`` names, or the first."""
+    """The key of the target that ``--as`` names, or the first.
+
+    Raises:
+        UserError: for a form that the dataset has not, and for options that do not fit the dataset or the form.
+    """
     key = options.target or next(iter(dataset.targets))
     if key not in dataset.targets:
         raise UserError(f'--as: {dataset.name} has no form "{key}"', remedy=f"one of {', '.join(dataset.targets)}")
+    pictures = dataset.targets[key].file_ending == ".png"
+    for option, given in (("--resize", options.resize is not None), ("--rgb-norm", options.rgb_norm != "zscore")):
+        if given and not pictures:
+            form = f"{dataset.name} --as {key}" if len(dataset.targets) > 1 else dataset.name
+            raise UserError(f"{option} is for pictures, and {form} is made of volumes", remedy=f"leave {option} out")
+    if options.with_normal and not dataset.normal:
+        raise UserError(f"--with-normal: {dataset.name} has no cases without lesion", remedy="leave it out")
+    if options.official_split and dataset.official_split is None:
+        raise UserError(f"--official-split: none is known of {dataset.name}", remedy="leave it out")
     if options.only_labelled and dataset.targets[key].form != "slices":
         raise UserError("--only-tumour-slices needs a target made of slices", remedy="--as 2d")
     return key
@@ -143,6 +156,9 @@ def make_plan(
     _check_sources(sources, destination)
     assembled = assemble(matched, found.sealed)
     cases, table_findings = apply_tables(dataset, assembled.cases, matched.tables)
+    cases, size_findings = apply_sizes(cases, matched.sizes)
+    cases, split_findings = _officially_divided(dataset, cases, options)
+    table_findings += size_findings + split_findings
     unopened = [Finding.of(error) for error in found.unopened]
     findings = policy.apply(unopened + assembled.findings + table_findings)
     plan = Plan(destination, tuple(sources), [], findings, {}, {}, assembled.unknown, found.skipped)
@@ -169,10 +185,28 @@ def _check_sources(sources: Iterable[Path], destination: Destination) -> None:
             )
 
 
+def _officially_divided(dataset: Dataset, cases: Sequence[Case], options: Options) -> tuple[list[Case], list[Finding]]:
+    """The published test cases as such, and SPL09 for cases of which the publication does not speak."""
+    if dataset.official_split is None or options.official_split is False:
+        return list(cases), []
+    table = {name.casefold(): split for name, split in dataset.official_split().items()}
+    divided = [replace(case, split=table.get(case.name.casefold(), case.split)) for case in cases]
+    unknown = [case for case in cases if case.name.casefold() not in table]
+    if not unknown:
+        return divided, []
+    message = f"cases in no part of the official split, which are trained on: {len(unknown)}, such as {unknown[0].name}"
+    return divided, [Finding("SPL09", message, unknown[0].name, unknown[0].all_files[0][1].shown)]
+
+
 def _choose_cases(plan: Plan, cases: list[Case], options: Options) -> list[Case]:
     """Leave out what the user does not want, and compare the number with the published one."""
     destination = plan.destination
     dataset = destination.dataset
+    labelled = sum(dataset.label in case.files for case in cases)
+    if dataset.normal and not options.with_normal:
+        kept = [case for case in cases if (case.stratum or "").casefold() != dataset.normal]
+        plan.left_out[f"{dataset.normal}, nothing to segment (--with-normal keeps them)"] = len(cases) - len(kept)
+        cases = kept
     training = [case for case in cases if case.split == "train"]
     shared, findings = overlap.shared_cases(dataset, training, destination.raw, destination.folder_name)
     for other in options.exclude_overlap:
@@ -186,8 +220,8 @@ def _choose_cases(plan: Plan, cases: list[Case], options: Options) -> list[Case]
         training, test = training[: options.limit], test[: options.limit]
     if errors(plan.findings):
         return training + test
-    if options.limit is None and not options.exclude_overlap and len(training) != dataset.cases:
-        plan.findings.append(Finding("CNT01", f"training cases: {len(training)} found, {dataset.cases} published"))
+    if options.limit is None and not options.exclude_overlap and labelled != dataset.cases:
+        plan.findings.append(Finding("CNT01", f"cases with labels: {labelled} found, {dataset.cases} published"))
     if len(training) < (1 if options.splits == 0 else 2):
         number = "no" if not training else "only one"
         remedy = "give the training data with -i" + (", or --splits 0 to convert a single case" if training else "")
@@ -206,6 +240,7 @@ def _make_tasks(plan: Plan, cases: Sequence[Case], found: Index, options: Option
             options.link,
             policy,
             options.only_labelled,
+            options.resize,
         )
         for case in cases
     ]

@@ -50,6 +50,10 @@ def choices(plan: Plan, options: Options) -> dict[str, Any]:
         "limit": options.limit,
         "exclude_overlap": sorted(options.exclude_overlap),
         "only_tumour_slices": options.only_labelled,
+        "official_split": plan.destination.dataset.official_split is not None and options.official_split is not False,
+        "with_normal": options.with_normal,
+        "resize": list(options.resize) if options.resize else None,
+        "rgb_norm": options.rgb_norm,
     }
 
 
@@ -175,6 +179,7 @@ def _case(case: Case, result: CaseResult, groups: Mapping[str, str], sources: Se
         "stratum": case.stratum,
         "aliases": dict(case.aliases),
         "shape": result.shape,
+        "resized_from": result.resized_from,
         "spacing": result.spacing,
         "voxels": {str(value): count for value, count in result.voxels.items()},
         "label_dtype": result.label_dtype,

@@ -24,6 +24,7 @@ _WHAT = {
     "compress": "images compressed, voxels unchanged",
     "rewrite": "images written with a mended header or replaced voxels",
     "decode": "pictures written as PNG",
+    "resize": "pictures brought to one size (the mean of the pixels beneath each new one) and written as PNG",
     "stack": "channels stacked from slices",
 }
 

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_ext.dataset_conversion.core import gz, nifti, pictures
+from nnunet_ext.dataset_conversion.core import gz, nifti
 from nnunet_ext.dataset_conversion.core.checks import Finding
-from nnunet_ext.dataset_conversion.core.labels import binarise, check_threshold, relabel
-from nnunet_ext.dataset_conversion.core.sources import read
+from nnunet_ext.dataset_conversion.core.decode import (
+    map_masks,
+    read_pictures,
+    resize_case,
+    write_content,
+    write_picture,
+)
 from nnunet_ext.dataset_conversion.core.tasks import CaseResult, Task
-from nnunet_ext.dataset_conversion.core.writing import Files, sha256
-from nnunet_ext.errors import UserError
+from nnunet_ext.dataset_conversion.core.writing import Files
 
 # What writing is expected to need, as a share of the uncompressed pictures (0.5 was measured on MR slices), with room.
 _SHARE = 0.8
@@ -33,7 +37,10 @@ def plan(task: Task) -> tuple[Task, list[Finding]]:
     case = task.case
     if task.target.form == "slices":
         identifiers = [slice_id(case.id, number) for number in case.numbers]
-        operations = [("decode", task.image_path(identifier, 0)) for identifier in identifiers]
+        operations = [
+            ("decode" if task.resize is None else "resize", task.image_path(identifier, 0))
+            for identifier in identifiers
+        ]
     else:
         identifiers = [case.id]
         operations = [("stack", task.image_path(case.id, channel)) for channel in range(len(task.dataset.channels))]
@@ -51,15 +58,18 @@ def run(task: Task) -> CaseResult:
     case, dataset = task.case, task.dataset
     result = CaseResult(case.id)
     role = dataset.images[0].role
-    images = _read(task, role, result)
-    masks = _read(task, dataset.label, result) if dataset.label in case.files else None
+    images = read_pictures(task, role, result)
+    masks = read_pictures(task, dataset.label, result) if dataset.label in case.files else None
     if images is None or result.failed:
         return result
     result.shape = [images.shape[2], images.shape[1], images.shape[0]]
     result.spacing = list(task.target.spacing or (1.0, 1.0))
     _check_channels(task, images, result)
     if masks is not None:
-        masks = _map(task, images, masks, result)
+        masks = map_masks(task, images, masks, result)
+    if result.failed:
+        return result
+    images, masks = resize_case(task, images, masks, result)
     if result.failed:
         return result
     with Files(Path(task.folder)) as files:
@@ -67,70 +77,6 @@ def run(task: Task) -> CaseResult:
         write(task, images, masks, files, result)
         files.commit()
     return result
-
-
-def _map(task: Task, images: np.ndarray, masks: np.ndarray, result: CaseResult) -> np.ndarray | None:
-    """Masks with our values; None after an error."""
-    name, file = task.case.name, task.case.files[task.dataset.label][0].shown
-    result.label_dtype = masks.dtype.name
-    if images.shape[:3] != masks.shape:
-        result.add(
-            [
-                Finding(
-                    "GEO02",
-                    f"{name}: masks have shape {masks.shape[1:]}, images {images.shape[1:3]} (y, x)",
-                    name,
-                    file,
-                )
-            ],
-            task.policy,
-        )
-        return None
-    mapped, result.voxels, findings = relabel(masks.reshape(-1), task.target.labels, name, file)
-    result.add(findings, task.policy)
-    return None if mapped is None else mapped.reshape(masks.shape)
-
-
-def _read(task: Task, role: str, result: CaseResult) -> np.ndarray | None:
-    """All pictures of a role as (Z, Y, X, 3) for images, (Z, Y, X) with values 0 and 255 for masks."""
-    name = task.case.name
-    threshold = task.target.labels.threshold
-    arrays: list[np.ndarray] = []
-    brightest = 0
-    for file in task.case.files[role]:
-        try:
-            data = read(file)
-            if role == task.dataset.label:
-                pixels, findings = pictures.mask(data, name, file.shown)
-                if threshold is not None:
-                    brightest = max(brightest, int(pixels.max()))
-                    pixels, found = binarise(pixels, threshold, name, file.shown)
-                    findings += found
-            else:
-                pixels, findings = pictures.colour(data, name, file.shown)
-        except UserError as error:
-            result.add([Finding.of(error, name)], task.policy)
-            continue
-        result.add(findings, task.policy)
-        result.sources.append({"role": role, "path": file.path, "size": len(data), "sha256": sha256(data)})
-        if arrays and pixels.shape != arrays[0].shape:
-            code = "GEO02" if role == task.dataset.label else "GEO01"
-            result.add(
-                [
-                    Finding(
-                        code,
-                        f"{name}: {file.name} has shape {pixels.shape[:2]}, others {arrays[0].shape[:2]} (y, x)",
-                        name,
-                        file.shown,
-                    )
-                ],
-                task.policy,
-            )
-            continue
-        arrays.append(pixels)
-    if threshold is not None and role == task.dataset.label:
-        result.add(check_threshold(brightest, threshold, name, task.case.files[role][0].shown), task.policy)
-    return None if result.failed or not arrays else np.stack(arrays)
 
 
 def _check_channels(task: Task, images: np.ndarray, result: CaseResult) -> None:
@@ -202,23 +148,10 @@ def _write_slices(task: Task, images: np.ndarray, masks: np.ndarray | None, file
         if masks is not None:
             if task.only_labelled and not masks[place].any():
                 continue
-            _write(
-                files,
-                result,
-                task.label_path(identifier),
-                "relabel",
-                pictures.png(masks[place]),
-                masks[place].tobytes(),
-            )
+            write_picture(files, result, task.label_path(identifier), "relabel", masks[place])
             result.source_labels[identifier] = [sources[place].path]
-        _write(
-            files,
-            result,
-            task.image_path(identifier, 0),
-            "decode",
-            pictures.png(images[place]),
-            images[place].tobytes(),
-        )
+        operation = "resize" if result.resized_from else "decode"
+        write_picture(files, result, task.image_path(identifier, 0), operation, images[place])
         result.outputs.append(identifier)
 
 
@@ -228,16 +161,9 @@ def _write_stack(task: Task, images: np.ndarray, masks: np.ndarray | None, files
     header = nifti.new_header(shape, task.target.spacing or (1.0, 1.0, 1.0), "|u1")
     if masks is not None:
         body = header + masks.tobytes()
-        _write(files, result, task.label_path(identifier), "relabel", gz.compress(body), body)
+        write_content(files, result, task.label_path(identifier), "relabel", gz.compress(body), body)
         result.source_labels[identifier] = [file.path for file in task.case.files[task.dataset.label]]
     for channel in range(images.shape[3]):
         body = header + np.ascontiguousarray(images[..., channel]).tobytes()
-        _write(files, result, task.image_path(identifier, channel), "stack", gz.compress(body), body)
+        write_content(files, result, task.image_path(identifier, channel), "stack", gz.compress(body), body)
     result.outputs = [identifier]
-
-
-def _write(files: Files, result: CaseResult, path: str, operation: str, data: bytes, content: bytes) -> None:
-    size = files.write(path, data)
-    result.files.append(
-        {"path": path, "operation": operation, "size": size, "sha256": sha256(content), "of": "content"}
-    )

@@ -20,6 +20,7 @@ from nnunet_ext.errors import UserError
 #: nnU-Net's own seed.
 SEED = 12345
 Fold = dict[str, list[str]]
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_splits(
 
     Args:
         group_of: case -> group.
-        stratum_of: case -> stratum; None if unknown.
+        stratum_of: case -> stratum; None if unknown. A group whose cases belong to several has none.
         folds: how many.
         seed: of the shuffle; nnU-Net's own by default.
 
@@ -70,6 +71,7 @@ def make_splits(
         UserError: SPL01 if there are fewer groups than folds.
     """
     cases = sorted(group_of)
+    stratum_of = _unmixed(group_of, stratum_of)
     number = check_number(group_of, folds)
     # Groups by the order in which they appear, so that their names do not matter.
     ranks: dict[str, int] = {}
@@ -89,6 +91,13 @@ def make_splits(
             what += f", {len(set(strata))} strata"
     rule = f"StratifiedGroupKFold({folds}, shuffle, seed {seed}) over sorted cases, {what}"
     return Splits(_folds(cases, divided), rule), findings
+
+
+def _unmixed(group_of: Mapping[str, str], stratum_of: Mapping[str, str | None]) -> dict[str, str | None]:
+    strata: dict[str, set[str]] = {}
+    for case, group in group_of.items():
+        strata.setdefault(group, set()).update({stratum_of.get(case) or ""} - {""})
+    return {case: stratum_of.get(case) if len(strata[group]) == 1 else None for case, group in group_of.items()}
 
 
 def check_number(group_of: Mapping[str, str], folds: int) -> int:
@@ -139,12 +148,12 @@ def _folds(cases: Sequence[str], divided: Sequence[Sequence[int]]) -> list[Fold]
 
 def _strata(given: Sequence[str | None], groups: Sequence[int], folds: int) -> tuple[list[str], list[Finding]]:
     """Strata by case, all one where none is large enough, and SPL03 for those with fewer groups than folds."""
-    strata = [stratum or "unknown" for stratum in given]
+    strata = [stratum or _UNKNOWN for stratum in given]
     counts = Counter(stratum for stratum, _ in set(zip(strata, groups, strict=True)))
     findings = [
         Finding("SPL03", f"stratum {stratum} has {count} groups for {folds} folds")
         for stratum, count in sorted(counts.items())
-        if count < folds and len(counts) > 1
+        if count < folds and len(counts) > 1 and stratum != _UNKNOWN
     ]
     if max(Counter(strata).values()) < folds:
         return ["all"] * len(strata), findings

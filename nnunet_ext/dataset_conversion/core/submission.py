@@ -165,7 +165,11 @@ def _convert(prediction: _Prediction, record: dict[str, Any]) -> Iterable[tuple[
         values = pictures.mask(data, prediction.identifier, str(prediction.path))[0]
         _check_shape(values.shape[::-1], prediction)
         name = names[0]
-        yield name, pictures.encode(_map(values, inverse, prediction, "uint8"), name.rsplit(".", 1)[-1])
+        mapped = _map(values, inverse, prediction, prediction.case["label_dtype"] or "uint8")
+        original = prediction.case["resized_from"][:2]
+        if original:
+            mapped = pictures.resize(mapped, (original[0], original[1]), "nearest")
+        yield name, pictures.encode(mapped, name.rsplit(".", 1)[-1])
         return
     content = gz.decompress(data, _MOST, str(prediction.path))
     header = nifti.parse(content[: nifti.HEADER_BYTES], str(prediction.path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -60,6 +61,22 @@ def apply_tables(
         stratum = values.pop("stratum", None) or case.stratum
         filled.append(replace(case, stratum=stratum, aliases=dict(sorted(values.items()))))
     return filled, findings
+
+
+def apply_sizes(cases: Sequence[Case], files: Sequence[SourceFile]) -> tuple[list[Case], list[Finding]]:
+    """Fill in published sizes from json files: case name -> object with ``width`` and ``height``."""
+    findings: list[Finding] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            rows = json.loads(decode(read(file)))
+            shapes |= {name.casefold(): (int(row["width"]), int(row["height"])) for name, row in rows.items()}
+        except UserError as error:
+            findings.append(Finding("CSV01", error.message, file=file.shown))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"{file.shown} is no table of sizes: {type(error).__name__} {error}"
+            findings.append(Finding("CSV01", message, file=file.shown))
+    return [replace(case, published_shape=shapes.get(case.name.casefold(), ())) for case in cases], findings
 
 
 def _no_table(table: Table, files: Sequence[SourceFile]) -> Finding:

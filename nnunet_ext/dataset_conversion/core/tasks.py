@@ -22,6 +22,7 @@ class Task:
         link: ``--link``.
         policy: which findings are errors.
         only_labelled: leave out slices whose mask is empty.
+        resize: (x, y) that pictures are brought to; None keeps theirs.
         details: what the plan found out, of the form's own kind.
         bytes_to_write: estimate for the free-space check.
         operations: what will be done, for the dry run: (operation, output).
@@ -34,6 +35,7 @@ class Task:
     link: str
     policy: Policy
     only_labelled: bool = False
+    resize: tuple[int, int] | None = None
     details: Any = None
     bytes_to_write: int = 0
     operations: tuple[tuple[str, str], ...] = ()
@@ -62,7 +64,9 @@ class CaseResult:
         shape, spacing: of the case, (x, y, z).
         equal_channels: groups of channel names with equal voxels.
         digests: of the voxels of each image, to find duplicates.
+        fingerprint: difference hash of a picture, to find near duplicates; empty where it is not looked for.
         label_dtype: type of the source label.
+        resized_from: shape before ``--resize``; empty where nothing was resized.
         source_labels: output identifier -> paths of its source label, for the way back.
     """
 
@@ -76,7 +80,9 @@ class CaseResult:
     spacing: list[float] = field(default_factory=list)
     equal_channels: list[list[str]] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    fingerprint: str = ""
     label_dtype: str = ""
+    resized_from: list[int] = field(default_factory=list)
     source_labels: dict[str, list[str]] = field(default_factory=dict)
 
     @property

@@ -18,6 +18,8 @@ DATASETS = MappingProxyType(
         "brats2019": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2019",
         "brats2020": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2020",
         "brats2021": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2021",
+        "busi": "nnunet_ext.dataset_conversion.datasets.busi:BUSI",
+        "kvasir-seg": "nnunet_ext.dataset_conversion.datasets.kvasir_seg:KVASIR_SEG",
         "lgg": "nnunet_ext.dataset_conversion.datasets.lgg:LGG",
     }
 )

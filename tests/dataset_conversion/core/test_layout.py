@@ -30,6 +30,14 @@ def lgg(name: str, slices: int = 2) -> list[str]:
     return [f"{name}/{name}_{n}{mask}.tif" for n in range(1, slices + 1) for mask in ("", "_mask")]
 
 
+def busi(name: str) -> list[str]:
+    return [f"{name}.png", f"{name}_mask.png"]
+
+
+def kvasir(name: str) -> list[str]:
+    return [f"images/{name}.jpg", f"masks/{name}.jpg"]
+
+
 def indexed(folder: Path) -> Index:
     return index([folder], [], None)
 
@@ -38,6 +46,8 @@ EXAMPLES = {
     "brats2019": [brats("BraTS19_CBICA_ASH_1"), brats("BraTS19_TCIA01_231_1"), brats("BraTS19_2013_2_1", ".nii")],
     "brats2020": [brats("BraTS20_Training_001", ".nii"), brats("BraTS20_Validation_125", roles="flair t1 t1ce t2")],
     "brats2021": [brats("BraTS2021_00000"), brats("BraTS2021_01666")],
+    "busi": [busi("benign (12)"), busi("malignant (1)"), [*busi("normal_(133)"), "normal_(133)_mask_1.png"]],
+    "kvasir-seg": [kvasir("cju0qkwl35piu0993l0dewei2"), kvasir("ck2bxskgxxzfv08386xkqtqdy")],
     "lgg": [lgg("TCGA_CS_4941_19960909"), lgg("TCGA_HT_A61B_19991127")],
 }
 
@@ -60,6 +70,14 @@ def test_roles_channels_and_groups_come_from_the_names(tmp_path: Path) -> None:
     assert case == "TCGA_HT_A61B_19991127"
     assert {(place.group, place.stratum, place.stacked) for place in slices} == {("TCGA_HT_A61B", "HT", True)}
     assert sorted(place.number for place in slices if place.role == "image") == list(range(1, 12))
+
+
+def test_masks_of_a_picture_are_parts_and_a_number_is_no_prefix_of_another(tmp_path: Path) -> None:
+    touch(tmp_path, *busi("benign (1)"), *busi("benign (19)"), "benign (1)_mask_1.png", "benign (1)_mask_2.png")
+    cases = match(get("busi"), indexed(tmp_path).files).cases
+    assert {name: len(places) for name, places in cases.items()} == {"benign (1)": 4, "benign (19)": 2}
+    assert sorted(place.number for place in cases["benign (1)"] if place.role == "mask") == [-1, 1, 2]
+    assert {place.stratum for places in cases.values() for place in places} == {"benign"}
 
 
 @pytest.mark.parametrize("upper", [str.upper, str.lower])

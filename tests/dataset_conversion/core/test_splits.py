@@ -155,3 +155,17 @@ def test_a_given_split_that_is_no_cross_validation_is_told(tmp_path: Path) -> No
         ("SPL07", "cases in no fold: 1, such as d"),
         ("SPL07", "cases in the validation of several folds: 1, such as a"),
     ]
+
+
+def test_a_group_of_two_strata_has_none() -> None:
+    """Repeats filed under two classes; two strata are equally divided without them."""
+    groups = {f"{stratum}{number}": f"{stratum}{number}" for stratum in "ab" for number in range(10)}
+    strata: dict[str, str | None] = {case: case[0] for case in groups}
+    groups |= {"a_repeat": "mixed", "b_repeat": "mixed", "c_repeat": "mixed"}
+    strata |= {"a_repeat": "a", "b_repeat": "b", "c_repeat": "c"}
+    splits, findings = make_splits(groups, strata, 5)
+    assert findings == [], "neither c nor the lack of a stratum is a rare stratum"
+    for fold in splits.folds:
+        assert ("a_repeat" in fold["val"]) == ("b_repeat" in fold["val"])
+        own = [case for case in fold["val"] if "repeat" not in case]
+        assert sorted(case[0] for case in own) == ["a", "a", "b", "b"]

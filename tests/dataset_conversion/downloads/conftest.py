@@ -19,6 +19,7 @@ from nnunet_ext.phantoms import write_phantoms
 
 # Small, quick to write, and still whole brains with all parts of a tumour.
 _SHAPES = {"brats2021": (12, 14, 16), "brats2020": (12, 14, 16), "brats2019": (12, 14, 16), "lgg": (12, 16, 18)}
+_SHAPES |= {"busi": (1, 40, 48), "kvasir-seg": (1, 40, 48)}
 
 
 @pytest.fixture(scope="session")

@@ -180,6 +180,7 @@ def _without_run(folder: Path, tree) -> tuple[dict[str, str], dict]:
 
 
 SAME = [("brats2021", "kaggle", "Dataset521_BraTS2021"), ("lgg", "folder", "Dataset535_LGGSlices")]
+SAME += [("busi", "zip", "Dataset531_BUSI"), ("kvasir-seg", "folder", "Dataset537_KvasirSEG")]
 
 
 @pytest.mark.parametrize(("dataset", "layout", "folder"), SAME)
@@ -194,7 +195,13 @@ def test_number_of_processes_does_not_change_a_byte(dataset, layout, folder, pri
 
 
 @pytest.mark.parametrize(
-    ("dataset", "folder"), [("brats2020", "Dataset520_BraTS2020"), ("lgg", "Dataset535_LGGSlices")]
+    ("dataset", "folder"),
+    [
+        ("brats2020", "Dataset520_BraTS2020"),
+        ("lgg", "Dataset535_LGGSlices"),
+        ("busi", "Dataset531_BUSI"),
+        ("kvasir-seg", "Dataset537_KvasirSEG"),
+    ],
 )
 def test_order_of_directory_listings_does_not_change_a_byte(
     dataset, folder, pristine, command, tree, tmp_path, monkeypatch
@@ -292,7 +299,7 @@ def test_converting_again_changes_nothing(pristine, command, tree, nnunet_folder
 
 
 def test_a_dry_run_writes_nothing(pristine, capsys, nnunet_folders):
-    for dataset in ("brats2019", "brats2020", "brats2021", "lgg"):
+    for dataset in ("brats2019", "brats2020", "brats2021", "busi", "kvasir-seg", "lgg"):
         assert main(["convert", dataset, "-i", str(pristine(dataset, quirks=True)), "--dry-run"]) == 0
         assert capsys.readouterr().out
     assert list(nnunet_folders.raw.iterdir()) == []
