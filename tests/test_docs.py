@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,7 @@ NNUNET = {
         "postprocessing.remove_connected_components",
         "entry_point_apply_postprocessing",
     ),
+    "nnUNetv2_evaluate_simple": ("evaluation.evaluate_predictions", "evaluate_simple_entry_point"),
     "nnUNetv2_export_model_to_zip": ("model_sharing.entry_points", "export_pretrained_model_entry"),
     "nnUNetv2_install_pretrained_model_from_zip": ("model_sharing.entry_points", "install_from_zip_entry_point"),
 }
@@ -105,9 +107,17 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_python_of_the_network_page_runs() -> None:
-    text = (ROOT / "docs" / "networks" / "cfnet.md").read_text(encoding="utf-8")
+def _run_the_python_of(page: str) -> dict[str, Any]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    scope: dict[str, object] = {}
+    scope: dict[str, Any] = {}
     exec(code, scope)
-    assert tuple(scope["logits"].shape) == (1, 4, 64, 64)  # type: ignore[attr-defined]
+    return scope
+
+
+def test_the_python_of_the_network_page_runs() -> None:
+    assert tuple(_run_the_python_of("networks/cfnet.md")["logits"].shape) == (1, 4, 64, 64)
+
+
+def test_the_python_of_the_planning_page_runs() -> None:
+    assert _run_the_python_of("planning.md")["memory"].multiply_adds > 0

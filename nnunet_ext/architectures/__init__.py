@@ -48,7 +48,7 @@ NETWORKS: tuple[Network, ...] = (
         minimum_image_channels=2,
         reference_parameters={"reference": 51_446_349},
         default_parameters=26_332_550,
-        default_training_gb=9.2,
+        default_training_gb=9.4,
         title="CFNet: Automatic multi-modal brain tumor segmentation through hierarchical coarse-to-fine fusion and "
         "feature communication",
         doi="10.1016/j.bspc.2024.106876",

@@ -129,7 +129,7 @@ def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:
 
 def with_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
     """The first convolution's weight (out, in, *kernel) for another number of image channels, as timm does it: one
-    channel gets the sum; more get copies in turn, scaled so that equal channels give what they gave."""
+    channel gets the sum; more get copies in turn, scaled by the number before over the number now."""
     before = weight.shape[1]
     if channels == 1:
         return weight.sum(1, keepdim=True)

@@ -34,10 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_ext.planning import gpu
+    from nnunet_ext.planning.make_plans import check_target
     from nnunet_ext.planning.table import render, render_parts
     from nnunet_ext.trainers.estimates import available_memory, estimates
 
     given = args.gpu_memory_target
+    if given is not None:
+        check_target(given)
     rows = estimates(
         args.dataset,
         args.trainers,

@@ -10,7 +10,13 @@ from contextlib import nullcontext
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of the dataset")
-    parser.add_argument("-a", dest="network", required=True, metavar="NETWORK", help="see 'nnunet_ext list networks'")
+    parser.add_argument("-a", dest="network", metavar="NETWORK", help="see 'nnunet_ext list networks'")
+    parser.add_argument(
+        "-tr",
+        dest="trainer",
+        metavar="TRAINER",
+        help="plan for a variant of it: nnUNetTrainerCFFormer_base",
+    )
     parser.add_argument(
         "-c",
         dest="configurations",
@@ -36,18 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_ext.planning import make_plans
-    from nnunet_ext.planning.find import dataset_name, network_class
+    from nnunet_ext.planning.find import dataset_name
     from nnunet_ext.planning.report import Report, default_processes
-    from nnunet_ext.trainers.registry import optimizer_of
+    from nnunet_ext.trainers.estimates import network_to_plan
 
     name = dataset_name(args.dataset)
     wanted = make_plans.Wanted(
         dataset_name=name,
-        network=network_class(args.network),
-        optimizer=optimizer_of(args.network),
+        **network_to_plan(args.network, args.trainer),
         target=args.gpu_memory_target,
         plans_name=args.overwrite_plans_name,
         processes=args.processes or default_processes(),
+        configurations=tuple(args.configurations or ()),
         spacing=None if args.overwrite_target_spacing is None else tuple(args.overwrite_target_spacing),
     )
     make_plans.check(wanted)

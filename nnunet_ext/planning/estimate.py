@@ -11,9 +11,9 @@ from torch import nn
 
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.live import forward_peak
-from nnunet_ext.planning.memory import measure_sample
+from nnunet_ext.planning.memory import built_without_data, measure_sample
 
-#: builds the network, without data where it is called within ``torch.device("meta")``
+#: builds the network; called within ``torch.device("meta")``
 Build = Callable[[], nn.Module]
 
 
@@ -86,8 +86,7 @@ def estimate(
         ValueError: the network needs data to run, or refuses the configuration.
     """
     manager = plans.get_configuration(configuration)
-    with torch.device("meta"):
-        network = build()
+    network = built_without_data(build)
     patch = tuple(int(edge) for edge in manager.patch_size)
     shape = (1, input_channels, *patch)
     half = measure_sample(network, shape[1:], dtype=torch.float16)
@@ -96,6 +95,9 @@ def estimate(
     image = [int(edge) for edge in manager.median_image_size_in_voxels]
     if len(patch) == 2:  # slices are predicted one by one into a volume
         image = [int(edge) for edge in plans.plans["original_median_shape_after_transp"]][:1] + image
+    decoder: Any = getattr(network, "decoder", None)
+    if decoder is not None:
+        decoder.deep_supervision = False  # as nnU-Net predicts
     peak = forward_peak(network, shape, torch.float16)
     return Estimate(
         network=name,

@@ -33,6 +33,9 @@ BACKWARD_COPIES = 2
 #
 # Differences from the mean are up to 0.6 GB, so an estimate is good to about 0.7 GB; another GPU or cuDNN shifts it.
 OVERHEAD = 2.48 * GB
+# The part of it that CUDA's context takes in a process, which PyTorch's own counters do not show (assumed, not
+# measured).
+CONTEXT = 0.5 * GB
 UNCERTAINTY = 0.7 * GB
 
 
@@ -69,7 +72,7 @@ def prediction_bytes(
 
     Args:
         parameters: number.
-        live: most bytes of activations alive at once while one tile is predicted.
+        live: most bytes alive at once while one tile is predicted, half-precision copies of weights among them.
         image_channels, classes: channels in, logits out.
         image_size: voxels of the image after resampling.
         patch_size: of a tile, at most of the same number of axes; the image is padded to it.
@@ -77,4 +80,4 @@ def prediction_bytes(
     size = list(image_size)
     for axis in range(1, len(patch_size) + 1):
         size[-axis] = max(size[-axis], patch_size[-axis])
-    return OVERHEAD + parameters * 6 + live + prod(size) * (4 * image_channels + 2 * classes + 2)
+    return OVERHEAD + parameters * 4 + live + prod(size) * (4 * image_channels + 2 * classes + 2)

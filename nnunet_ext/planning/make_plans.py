@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import PLANNERS, fingerprint
-from nnunet_ext.planning.planner import OURS, NetworkPlanner
+from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
 from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.planning.sharing import missing_cases
 
@@ -39,6 +40,8 @@ class Wanted:
         plans_name: given by the user, or None for ``default_name``.
         processes: worker processes.
         spacing: instead of the one nnU-Net chooses, for 3d_fullres.
+        configurations: that are asked for; empty: all.
+        options, trainer: of a trainer's variant, where one was named.
     """
 
     dataset_name: str
@@ -48,16 +51,20 @@ class Wanted:
     plans_name: str | None
     processes: int
     spacing: tuple[float, ...] | None = None
+    configurations: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    trainer: str = ""
 
     @property
     def name(self) -> str:
-        return self.plans_name or default_name(self.network.__name__, self.target)
+        return self.plans_name or default_name(self.network.__name__, self.target, self.options)
 
 
-def default_name(network: str, target: float) -> str:
-    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB."""
+def default_name(network: str, target: float, options: Mapping[str, Any]) -> str:
+    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB, and a preset:
+    ``nnUNetCFFormerBasePlans_24G``."""
     size = "" if target == DEFAULT_TARGET else f"_{target:g}G".replace(".", "p")
-    return f"nnUNet{network}Plans{size}"
+    return f"nnUNet{network}{str(options.get('preset', '')).capitalize()}Plans{size}"
 
 
 def check(wanted: Wanted) -> None:
@@ -67,8 +74,16 @@ def check(wanted: Wanted) -> None:
         UserError: a target or name that cannot be; plans of that name for something else; splits that differ; no raw
             data.
     """
-    if not 0 < wanted.target < math.inf:
-        raise UserError(f"-gpu_memory_target {wanted.target:g} is not a number of GB", remedy="give for example 24")
+    check_target(wanted.target)
+    if wanted.spacing and not all(0 < edge < math.inf for edge in wanted.spacing):
+        raise UserError(
+            "-overwrite_target_spacing needs three lengths above 0", remedy="give millimetres, slices first"
+        )
+    unknown = [name for name in wanted.configurations if name not in CONFIGURATIONS]
+    if unknown:
+        raise UserError(
+            f"nnU-Net plans no configuration {unknown[0]}", remedy=f"choose from {', '.join(CONFIGURATIONS)}"
+        )
     if wanted.name in {planner.plans_name for planner in PLANNERS}:
         raise UserError(
             f"{wanted.name} are the plans of nnU-Net's own planner",
@@ -88,16 +103,36 @@ def check(wanted: Wanted) -> None:
             file=raw / "dataset.json",
             remedy="convert the dataset on this machine, or plan on the one that has it and copy the plans file here",
         )
+    try:
+        channels = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+        if not (channels.get("channel_names") or channels["modality"]):
+            raise KeyError("channel_names")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            "not a dataset.json of nnU-Net", file=raw / "dataset.json", remedy="convert the dataset again"
+        ) from error
+    if (preprocessed / "nnUNetPlans.json").is_file():
+        read_plans(preprocessed / "nnUNetPlans.json")
     file = preprocessed / f"{wanted.name}.json"
     if file.is_file():
         made = read_plans(file).get(OURS, {})
-        same = (made.get("network"), made.get("gpu_memory_target_in_gb")) == (wanted.network.__name__, wanted.target)
+        asked = (wanted.network.__name__, wanted.target, dict(wanted.options))
+        same = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {})) == asked
         if not same and (wanted.plans_name is None or not made):
             raise UserError(
                 f"plans of the name {wanted.name} exist for something else",
                 file=file,
                 remedy="give another name with -overwrite_plans_name",
             )
+
+
+def check_target(target: float) -> None:
+    """
+    Raises:
+        UserError: not a number of GB above 0.
+    """
+    if not 0 < target < math.inf:
+        raise UserError(f"-gpu_memory_target {target:g} is not a number of GB", remedy="give for example 24")
 
 
 def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
@@ -115,6 +150,8 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
             overwrite_target_spacing=wanted.spacing,
             network=wanted.network,
             optimizer=wanted.optimizer,
+            options=wanted.options,
+            trainer=wanted.trainer,
         )
     # nnU-Net compares the splits of raw and preprocessed folder, and says no more
     except (AssertionError, IndexError) as error:

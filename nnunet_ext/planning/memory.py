@@ -99,6 +99,19 @@ def measure(
     )
 
 
+def built_without_data(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``build`` makes, on the meta device.
+
+    Raises:
+        ValueError: its constructor refuses, or needs the values of tensors.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"the network cannot be built without data: {str(error).splitlines()[0]}") from error
+
+
 def measure_sample(
     network: nn.Module, sample_shape: Sequence[int], dtype: torch.dtype | None = None, multiply_adds: bool = True
 ) -> Memory:

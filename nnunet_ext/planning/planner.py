@@ -32,7 +32,8 @@ from torch import nn
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.memory import Memory, measure_sample
+from nnunet_ext.planning.memory import Memory, built_without_data, measure_sample
+from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.planning.sharing import data_digest, shares_data
 
 # What PlainConvUNet keeps for one unit of nnU-Net's own estimate, which counts outputs of convolutions: two
@@ -69,6 +70,8 @@ class NetworkPlanner(ExperimentPlanner):
     Args:
         network: the class.
         optimizer: that the network is trained with (``torch.optim``); for the figure of GPU memory alone.
+        options: keyword arguments of the network's constructor that a trainer's variant sets.
+        trainer: name of that trainer, for the record.
         gpu_memory_target_in_gb, plans_name, overwrite_target_spacing: as nnU-Net's.
 
     Raises:
@@ -85,6 +88,8 @@ class NetworkPlanner(ExperimentPlanner):
         suppress_transpose: bool = False,
         network: type[nn.Module] = PlainConvUNet,
         optimizer: str = "SGD",
+        options: Mapping[str, Any] | None = None,
+        trainer: str = "",
     ) -> None:
         super().__init__(
             dataset_name_or_id,
@@ -98,6 +103,8 @@ class NetworkPlanner(ExperimentPlanner):
         self.UNet_reference_val_2d *= BYTES_2D
         self.UNet_reference_val_3d *= BYTES_3D
         self.optimizer = optimizer
+        self.options = dict(options or {})
+        self.trainer = trainer
         self._demands: dict[str, Demand] = {}
         self._spacing: tuple[float, ...] = ()
         self._least = math.inf  # the smallest budget that some patch of this configuration would need
@@ -106,7 +113,9 @@ class NetworkPlanner(ExperimentPlanner):
     @property
     def channel_names(self) -> list[str]:
         """Of the image, in order."""
-        return [str(name) for name in self.dataset_json["channel_names"].values()]
+        # nnU-Net still takes the older key
+        names = self.dataset_json.get("channel_names") or self.dataset_json["modality"]
+        return [str(name) for name in names.values()]
 
     def get_plans_for_configuration(
         self,
@@ -183,8 +192,8 @@ class NetworkPlanner(ExperimentPlanner):
     def _options(self, patch_size: Sequence[int], arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         ask = getattr(self.UNet_class, "plan_options", None)
         if ask is None:
-            return {}
-        return ask(
+            return dict(self.options)
+        return self.options | ask(
             patch_size=[int(edge) for edge in patch_size],
             strides=[[int(step) for step in stage] for stage in arch_kwargs["strides"]],
             kernel_sizes=[[int(edge) for edge in stage] for stage in arch_kwargs["kernel_sizes"]],
@@ -248,6 +257,8 @@ class NetworkPlanner(ExperimentPlanner):
             "version": __version__,
             "network": self.UNet_class.__name__,
             "gpu_memory_target_in_gb": self.UNet_vram_target_GB,
+            "options": self.options,
+            "trainer": self.trainer,
         }
         self._hand_over_the_previous_stage(plans)
         self._share_data(plans, folder / "nnUNetPlans.json")
@@ -278,7 +289,7 @@ class NetworkPlanner(ExperimentPlanner):
         """Name the data folders of nnU-Net's default plans where their content is the same, and other folders by what
         they hold: planned again for another spacing, nothing that is there is taken for it."""
         shared = set()
-        default = load_json(str(default_file)) if default_file.is_file() else None
+        default = read_plans(default_file) if default_file.is_file() else None
         for name in ("2d", "3d_fullres"):
             configuration = plans["configurations"].get(name)
             if configuration is None:
@@ -306,8 +317,8 @@ PLAIN_KEYWORDS = frozenset(inspect.signature(PlainConvUNet).parameters) - {
 def _measured(
     network: type[nn.Module], kwargs: dict[str, Any], to_import: Sequence[str], shape: Sequence[int], classes: int
 ) -> Memory:
-    with torch.device("meta"):
-        built = get_network_from_plans(
+    built = built_without_data(
+        lambda: get_network_from_plans(
             f"{network.__module__}.{network.__qualname__}",
             dict(kwargs),
             to_import,
@@ -316,4 +327,5 @@ def _measured(
             allow_init=False,
             deep_supervision=True,
         )
+    )
     return measure_sample(built, shape[1:], dtype=AUTOCAST, multiply_adds=False)

@@ -26,7 +26,8 @@ def read_plans(file: Path) -> dict[str, Any]:
             if not {"architecture", "inherits_from"} & set(configuration):
                 raise KeyError("architecture")
             list(class_paths(configuration))
-        plans["plans_name"]
+        if not all(isinstance(plans[key], str) for key in ("plans_name", "dataset_name")):
+            raise TypeError("names")
     except FileNotFoundError as error:
         raise UserError("there are no such plans", file=file, remedy="'nnunet_ext plan' makes them") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

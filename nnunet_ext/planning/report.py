@@ -63,7 +63,9 @@ class Report:
         for number, name in enumerate(chosen):
             rows.append(_estimate(wanted, manager, name, dataset_json))
             if torch.cuda.is_available():
-                seconds[number] = _seconds(wanted, manager, name, dataset_json)
+                measured = _seconds(wanted, manager, name, dataset_json, rows[-1])
+                if measured is not None:
+                    seconds[number] = measured
         cases = list(
             get_filenames_of_train_images_and_targets(str(Path(nnUNet_raw) / wanted.dataset_name), dataset_json)
         )
@@ -140,7 +142,7 @@ def _estimate(wanted: make_plans.Wanted, manager: PlansManager, name: str, datas
         wanted.network.__name__,
         manager,
         name,
-        lambda: from_configuration(*arguments),
+        lambda: from_configuration(*arguments, **wanted.options),
         input_channels=arguments[2],
         classes=arguments[3],
         optimizer=wanted.optimizer,
@@ -148,17 +150,28 @@ def _estimate(wanted: make_plans.Wanted, manager: PlansManager, name: str, datas
     )
 
 
-def _seconds(wanted: make_plans.Wanted, manager: PlansManager, name: str, dataset_json: dict[str, Any]) -> float:
-    arguments = _arguments(wanted, manager, name, dataset_json)
+def _seconds(
+    wanted: make_plans.Wanted, manager: PlansManager, name: str, dataset_json: dict[str, Any], row: Estimate
+) -> float | None:
+    """Of an epoch on the GPU here; None where these plans are for a larger one."""
     device = torch.device("cuda")
+    if row.training_bytes > torch.cuda.get_device_properties(device).total_memory:
+        return None
+    arguments = _arguments(wanted, manager, name, dataset_json)
     configuration = arguments[1]
-    network = from_configuration(*arguments).to(device)
     shape = (configuration.batch_size, arguments[2], *configuration.patch_size)
-    return epoch_seconds(network, shape, device)
+    try:
+        return epoch_seconds(from_configuration(*arguments, **wanted.options).to(device), shape, device)
+    except torch.cuda.OutOfMemoryError:
+        return None
+    finally:
+        torch.cuda.empty_cache()
 
 
 def _trainer_option(plans: dict[str, Any]) -> str:
     """Ours, where the network has a trainer; the stock trainer builds what the plans name."""
     made = plans[make_plans.OURS]["network"]
+    if plans[make_plans.OURS].get("trainer"):
+        return f" -tr {plans[make_plans.OURS]['trainer']}"
     row = next((row for row in NETWORKS if row.name == made), None)
     return "" if row is None else f" -tr {row.trainers[0]}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -218,8 +219,14 @@ class BaseTrainer(nnUNetTrainer):
         Raises:
             UserError: the GPU has no memory left.
         """
-        try:
+        with self._advised():
             return self._train_step(batch)
+
+    @contextmanager
+    def _advised(self) -> Iterator[None]:
+        """Running out of memory ends with the command that helps instead of a bare trace."""
+        try:
+            yield
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"out of memory at patch {list(self.configuration_manager.patch_size)}, batch {self.batch_size}: "
@@ -252,7 +259,7 @@ class BaseTrainer(nnUNetTrainer):
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict) -> dict:
-        with self._autocast():
+        with self._advised(), self._autocast():
             return super().validation_step(batch)
 
     def _bare_network(self) -> nn.Module:

@@ -14,10 +14,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning.estimate import Estimate, estimate
-from nnunet_ext.planning.find import dataset_name
+from nnunet_ext.planning.find import dataset_name, network_class
 from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.planning.report import read_dataset_json
-from nnunet_ext.trainers.registry import resolve
+from nnunet_ext.trainers.memory_line import overrides_nothing
+from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve
 from nnunet_ext.trainers.trust import refuse_foreign_classes
 
 
@@ -63,6 +64,35 @@ def estimates(
     if not rows and refused is not None:
         raise refused
     return rows
+
+
+def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
+    """What ``make_plans.Wanted`` takes of a network's name, or of a trainer's, whose suffixes may set options of the
+    network.
+
+    Raises:
+        UserError: neither or both that disagree; an unknown name; a trainer that builds a published network, for which
+            there is nothing to plan.
+    """
+    if trainer is None:
+        if network is None:
+            raise UserError("no network was named", remedy="give -a NETWORK; 'nnunet_ext list networks' shows them")
+        return {"network": network_class(network), "optimizer": optimizer_of(network)}
+    found: Any = resolve(trainer)
+    if found is None:
+        raise UserError(f"{trainer} is no trainer of this plugin", remedy="'nnunet_ext list trainers' shows them")
+    if not overrides_nothing(found, "build_network_architecture"):
+        raise UserError(
+            f"{trainer} builds a published network, which no plans change", remedy="train it on any 2d plans"
+        )
+    if network is not None and network_class(network) is not found.network_class:
+        raise UserError(f"{trainer} does not train {network}", remedy="give -a or -tr alone")
+    return {
+        "network": found.network_class,
+        "optimizer": found.recipe.optimizer,
+        "options": dict(found.recipe.network_options),
+        "trainer": canonical_name(trainer),
+    }
 
 
 def trainer_class(name: str) -> Any:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.memory import measure_sample
+from nnunet_ext.planning.memory import built_without_data, measure_sample
+from nnunet_ext.planning.planner import OURS
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
 SIZES = (8, 11, 16, 24, 40, 80)
@@ -21,21 +21,22 @@ def first_line(trainer: Any) -> str:
     Args:
         trainer: initialized.
     """
-    with torch.device("meta"):
-        network: nn.Module = trainer.build_network_architecture(
-            trainer.plans_manager,
-            trainer.configuration_manager,
-            trainer.num_input_channels,
-            trainer.label_manager.num_segmentation_heads,
-            trainer.enable_deep_supervision,
-        )
     cuda = trainer.device.type == "cuda"
     half = torch.bfloat16 if trainer.recipe.bf16 else torch.float16 if cuda else None
     shape = (trainer.num_input_channels, *trainer.configuration_manager.patch_size)
     try:
+        network = built_without_data(
+            lambda: trainer.build_network_architecture(
+                trainer.plans_manager,
+                trainer.configuration_manager,
+                trainer.num_input_channels,
+                trainer.label_manager.num_segmentation_heads,
+                trainer.enable_deep_supervision,
+            )
+        )
         case = measure_sample(network, shape, dtype=half, multiply_adds=False)
-    except ValueError as error:
-        return f"the memory of this training cannot be estimated: {error}"
+    except Exception as error:  # whatever a network of a user's own does without data: a hint must not end a training
+        return f"the memory of this training cannot be estimated: {str(error).splitlines()[0]}"
     needed = gpu.training_bytes(case, trainer.batch_size, trainer.recipe.optimizer)
     if not cuda:
         needed -= gpu.OVERHEAD
@@ -44,27 +45,60 @@ def first_line(trainer: Any) -> str:
     if available is None:
         return said
     said += f", {available / gpu.GB:.1f} GB available"
-    return said if needed <= available else f"WARNING: {said}. {advice(trainer, available)}"
+    return said if needed <= available else f"WARNING: {said}, so it may not fit. {advice(trainer, needed)}"
 
 
-def advice(trainer: Any, available: float | None = None) -> str:
-    """The command that makes plans which fit."""
-    size = _available(trainer.device) if available is None else available
-    fitting = [target for target in SIZES if size is not None and target * gpu.GB <= size]
-    target = fitting[-1] if fitting else SIZES[0] if size is None else max(1, int(size // gpu.GB))
-    number = trainer.plans_manager.dataset_name[len("Dataset") :].partition("_")[0].lstrip("0")
-    network = trainer.network_class.__name__
+def advice(trainer: Any, needed: float | None = None) -> str:
+    """The command that makes plans which fit, or what else helps.
+
+    Args:
+        trainer: initialized.
+        needed: bytes of a training step, where they are known to exceed what is available.
+    """
+    plans = trainer.plans_manager.plans
+    target = smaller_target(plans.get(OURS, {}).get("gpu_memory_target_in_gb"), needed, _available(trainer.device))
+    if not overrides_nothing(type(trainer), "adapted_plans"):
+        return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
+    if not overrides_nothing(type(trainer), "build_network_architecture"):
+        return f"Train on plans for a smaller GPU: -gpu_memory_target {target} of nnU-Net's own planner"
+    number = int(trainer.plans_manager.dataset_name[len("Dataset") :].partition("_")[0])
+    name = trainer.network_class.__name__
+    which = f"-tr {type(trainer).__name__}" if trainer.recipe.network_options else f"-a {name}"
     return (
-        f"For plans that fit: nnunet_ext plan -d {number} -a {network} -gpu_memory_target {target}, "
-        f"then train with -p and the name that it prints"
+        f"For plans that fit: nnunet_ext plan -d {number} {which} -gpu_memory_target {target}, then train with -p and "
+        f"the name that it prints"
     )
 
 
+def smaller_target(present: float | None, needed: float | None, available: float | None) -> int:
+    """GB to plan for: the largest common size that is free, below that of plans which have turned out too large.
+
+    Args:
+        present: target of the present plans, where they tell.
+        needed: bytes that they need.
+        available: bytes that are free; None: not known.
+    """
+    most = float(SIZES[0]) if available is None else available / gpu.GB
+    if present is not None:
+        scale = 0.8 if needed is None or available is None else min(0.95, available / needed)
+        most = min(most, present * scale)
+    fitting = [size for size in SIZES if size <= most]
+    return fitting[-1] if fitting else max(1, int(most))
+
+
+def overrides_nothing(trainer: type, method: str) -> bool:
+    """Whether a trainer of ours leaves a class method to the base of all."""
+    from nnunet_ext.trainers.base import BaseTrainer  # which imports this module
+
+    owner = next(each for each in trainer.__mro__ if method in vars(each))
+    return owner is BaseTrainer
+
+
 def _available(device: torch.device) -> float | None:
-    """Free bytes of a GPU, what this process holds already included; of main memory on a CPU where Linux tells."""
+    """Bytes of a GPU that other processes leave; of main memory on a CPU where Linux tells."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return float(free + torch.cuda.memory_reserved(device))
+        free, total = torch.cuda.mem_get_info(device)
+        return float(min(total, free + torch.cuda.memory_reserved(device) + gpu.CONTEXT))
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return float(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The golden numbers of CFNet and the rules by which their weights and inputs were drawn."""
+"""The golden numbers of the networks and the rules by which their weights and inputs were drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ import pytest
 import torch
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cfnet"
+CFFORMER_GOLDEN = Path(__file__).parents[1] / "golden" / "cfformer"
+
+
+def uniform(name: str, shape: Sequence[int]) -> np.ndarray:
+    """Numbers in [-1, 1) that depend on the name alone."""
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    return 2 * generator.random(size=tuple(shape)) - 1
 
 
 class CFNetGolden:
@@ -26,17 +34,11 @@ class CFNetGolden:
         }
         self.outputs: Mapping[str, np.ndarray] = np.load(GOLDEN / "outputs.npz")
 
-    @staticmethod
-    def uniform(name: str, shape: Sequence[int]) -> np.ndarray:
-        """Numbers in [-1, 1) that depend on the name alone."""
-        generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-        return 2 * generator.random(size=tuple(shape)) - 1
-
     def fill(self, key: str, shape: Sequence[int]) -> np.ndarray:
         """The tensor of a published key."""
         if key.endswith("num_batches_tracked"):
             return np.array(0)
-        values = self.uniform(key, shape)
+        values = uniform(key, shape)
         if key.endswith("running_var"):
             return 1 + 0.5 * values
         if key.endswith(("running_mean", "bias")):
@@ -52,12 +54,75 @@ class CFNetGolden:
         return {key: torch.as_tensor(self.fill(key, shape)) for key, shape in self.live.items()}
 
     def image(self, name: str, shape: Sequence[int]) -> torch.Tensor:
-        return torch.as_tensor(math.sqrt(3) * self.uniform(name, shape))
+        return torch.as_tensor(math.sqrt(3) * uniform(name, shape))
+
+
+class CFFormerGolden:
+    """Golden numbers of CFFormer's parts; see ``tests/golden/README.md``. Everything is float64."""
+
+    @staticmethod
+    @cache
+    def load(name: str) -> Any:
+        return json.loads((CFFORMER_GOLDEN / f"{name}.json").read_text())
+
+    @staticmethod
+    def image(key: str, shape: Sequence[int]) -> torch.Tensor:
+        return torch.as_tensor(uniform(key, shape))
+
+    @staticmethod
+    def fill(key: str, shape: Sequence[int]) -> torch.Tensor:
+        """The tensor of a published key; its last part decides the range."""
+        name = key.rsplit(".", 1)[-1]
+        if name == "num_batches_tracked":
+            return torch.tensor(0)
+        values = uniform(key, shape)
+        if name == "logit_scale":  # some above the clamp at ln 100, which is 4.6
+            values = 2.5 + 3 * values
+        elif name == "running_var":
+            values = 1 + 0.5 * values
+        elif name in ("running_mean", "bias", "q_bias", "v_bias"):
+            values = 0.1 * values
+        elif len(shape) == 1:
+            values = 1 + 0.25 * values
+        else:
+            values = values * math.sqrt(3 / math.prod(shape[1:]))
+        return torch.as_tensor(values)
+
+    def filled(self, state: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+        """``state`` with its tensors drawn by the rule; what a network keeps beside weights stays."""
+        return {
+            key: value if key.endswith("_extra_state") else self.fill(prefix + key, value.shape)
+            for key, value in state.items()
+        }
+
+    def fill_trainable(self, network: torch.nn.Module) -> None:
+        """Weights by the rule, with every scale of attention below its clamp, where the gradient is zero."""
+        network.load_state_dict(self.filled(network.state_dict()))
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name.endswith("logit_scale"):
+                    parameter.clamp_(max=4.0)
+
+    @staticmethod
+    def error(actual: torch.Tensor, summary: Mapping[str, Any]) -> float:
+        """Largest difference over the largest expected magnitude, of the samples and of the sum over all."""
+        assert list(actual.shape) == summary["shape"], f"shape {tuple(actual.shape)} instead of {summary['shape']}"
+        flat = actual.detach().contiguous().flatten()
+        found = flat if "values" in summary else flat[summary["index"]]
+        expected = torch.tensor(summary["values"] if "values" in summary else summary["value"], dtype=flat.dtype)
+        samples = (found - expected).abs().max().item() / max(abs(summary["min"]), abs(summary["max"]))
+        total = abs(flat.sum().item() - summary["sum"]) / summary["abs_sum"]
+        return max(samples, total)
 
 
 @pytest.fixture(scope="session")
 def golden() -> CFNetGolden:
     return CFNetGolden()
+
+
+@pytest.fixture(scope="session")
+def cfformer_golden() -> CFFormerGolden:
+    return CFFormerGolden()
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnunet_ext.architectures import NETWORKS, Network
-from nnunet_ext.trainers.registry import TRAINERS
+from nnunet_ext.planning import gpu
+from nnunet_ext.planning.memory import measure_sample
+from nnunet_ext.trainers.registry import TRAINERS, optimizer_of
 
 CLASSES = 3
 PLAN_KEYWORDS = {
@@ -78,6 +80,11 @@ FINGERPRINTS: dict[tuple[str, str], tuple[int, str]] = {
     ("CFNet", "anisotropic 3d"): (49_552, "dd47868de21aecb5"),
     ("CFNet", "residual 2d"): (69_602, "58abccd0da366e11"),
     ("CFNet", "residual 3d"): (189_314, "58abccd0da366e11"),
+    ("CFFormer", "plain 2d"): (1_056_917, "9db10b4b1c3afb78"),
+    ("CFFormer", "plain 3d"): (293_232, "f2fe6c858832ed6e"),
+    ("CFFormer", "anisotropic 3d"): (156_704, "f2fe6c858832ed6e"),
+    ("CFFormer", "residual 2d"): (259_850, "a0b117719a05aab8"),
+    ("CFFormer", "residual 3d"): (284_520, "a0b117719a05aab8"),
 }
 
 each_network = pytest.mark.parametrize("row", NETWORKS, ids=lambda row: row.name)
@@ -155,7 +162,12 @@ def test_counts_of_the_table_are_those_of_the_networks(row: Network) -> None:
 
     with torch.device("meta"):
         assert row.reference_parameters["reference"] == count(load_class(row).reference())
-        assert row.default_parameters == count(build(row, DEFAULT_BRATS, channels=4, classes=4))
+        default = build(row, DEFAULT_BRATS, channels=4, classes=4)
+    assert row.default_parameters == count(default)
+    case = measure_sample(default, (4, 128, 128, 128), dtype=torch.float16, multiply_adds=False)
+    assert row.default_training_gb == round(
+        gpu.training_bytes(case, batch_size=2, optimizer=optimizer_of(row.name)) / gpu.GB, 1
+    )
 
 
 @each_network

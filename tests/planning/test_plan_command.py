@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.cli import main
-from nnunet_ext.planning import make_plans
+from nnunet_ext.planning import make_plans, report
 
 NAME = "Dataset905_Small"
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -118,13 +119,83 @@ def test_json_agrees_with_the_table(constructed, run) -> None:
         assert sum(row["parts"].values()) == row["kept_autocast"]
 
 
-def test_only_the_configurations_asked_for_are_shown_and_an_unknown_one_is_told(constructed, run) -> None:
+def test_only_the_configurations_asked_for_are_shown_and_an_unknown_one_is_told(
+    constructed, nnunet_folders, run
+) -> None:
     constructed()
     _, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "2d", "--dry-run")
     assert "3d_fullres" not in text
-    line = error_of(run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "4d", "--dry-run"))
+    line = error_of(run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "4d"))
     assert "no configuration 4d" in line
-    assert "2d, 3d_fullres" in line
+    assert "3d_fullres" in line
+    assert not (nnunet_folders.preprocessed / NAME / "nnUNetPlainConvUNetPlans.json").exists()
+
+
+@pytest.mark.parametrize("spacing", [("0", "1", "1"), ("-1", "1", "1"), ("nan", "1", "1"), ("inf", "1", "1")])
+def test_a_spacing_that_cannot_be_is_one_line(constructed, run, spacing) -> None:
+    constructed()
+    line = error_of(run("plan", "-d", 905, "-a", "CFNet", "-overwrite_target_spacing", *spacing))
+    assert "needs three lengths above 0" in line
+
+
+@pytest.mark.parametrize("target", [-3, 0])
+def test_a_target_for_an_estimate_that_cannot_be_is_one_line(run, target) -> None:
+    assert "is not a number of GB" in error_of(run("estimate", "-d", 905, "-gpu_memory_target", target))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"labels": {}}'])
+def test_a_broken_dataset_json_is_one_line(constructed, nnunet_folders, run, content) -> None:
+    constructed()
+    (nnunet_folders.raw / NAME / "dataset.json").write_text(content)
+    assert "not a dataset.json of nnU-Net" in error_of(run("plan", "-d", 905, "-a", "CFNet"))
+
+
+def test_default_plans_of_another_major_version_are_one_line(constructed, nnunet_folders, run) -> None:
+    constructed()
+    (nnunet_folders.preprocessed / NAME / "nnUNetPlans.json").write_text('{"plans_per_stage": {}}')
+    assert "not a plans file of nnU-Net 2.3 or later" in error_of(run("plan", "-d", 905, "-a", "CFNet"))
+
+
+def test_a_variant_of_a_trainer_is_planned_with_its_options(constructed, nnunet_folders, run) -> None:
+    constructed()
+    code, text, _ = run("plan", "-d", 905, "-tr", "nnUNetTrainerCFFormer_base", "-c", "2d", "--no_pp")
+    assert code == 0
+    plans = json.loads((nnunet_folders.preprocessed / NAME / "nnUNetCFFormerBasePlans.json").read_text())
+    for made in plans["configurations"].values():
+        assert made["architecture"]["arch_kwargs"]["preset"] == "base"
+    assert "-p nnUNetCFFormerBasePlans -tr nnUNetTrainerCFFormer_base" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no network was named"),
+        (["-tr", "nnUNetTrainer"], "is no trainer of this plugin"),
+        (["-tr", "nnUNetTrainerCFFormer_paper"], "builds a published network"),
+        (["-tr", "nnUNetTrainerCFFormer", "-a", "CFNet"], "does not train CFNet"),
+    ],
+)
+def test_a_network_that_cannot_be_told_is_one_line(constructed, run, arguments, message) -> None:
+    constructed()
+    assert message in error_of(run("plan", "-d", 905, *arguments))
+
+
+@pytest.mark.parametrize("how", ["smaller", "full"])
+def test_plans_for_a_larger_gpu_than_the_one_here_are_made_without_a_time(constructed, run, monkeypatch, how) -> None:
+    def full(*_: Any, **__: Any) -> float:
+        raise torch.cuda.OutOfMemoryError("full")
+
+    constructed()
+    memory = 1e9 if how == "smaller" else 1e15
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, _: self)
+    monkeypatch.setattr(report, "epoch_seconds", full)
+    code, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "2d", "--no_pp")
+    assert code == 0
+    assert "s an epoch" not in text
+    assert "next:" in text
 
 
 @pytest.mark.parametrize(

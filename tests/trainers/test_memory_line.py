@@ -28,10 +28,39 @@ def test_too_little_memory_is_a_warning_with_the_command_that_helps(toy, train, 
     monkeypatch.setattr(memory_line, "_available", lambda device: 1e6)
     toy()
     log = log_of(train(SHORT, checkpoints=False))
-    assert re.search(rf"WARNING: memory: about .* available\. For plans that fit: {ADVICE}8, then train with -p", log)
+    assert re.search(r"WARNING: memory: about .* available, so it may not fit\. For plans that fit: ", log)
+    assert f"{ADVICE}1, then train with -p" in log
 
 
-@pytest.mark.parametrize(("available", "target"), [(12e9, 11), (24e9, 24), (200e9, 80), (None, 8)])
+@pytest.mark.parametrize(
+    ("present", "needed", "available", "target"),
+    [
+        (None, None, None, 8),
+        (None, 9e9, 12e9, 11),
+        (24.0, None, 25e9, 16),
+        (24.0, 30e9, 25e9, 16),
+        (8.0, 11.5e9, 8e9, 5),
+        (8.0, None, None, 6),
+    ],
+)
+def test_the_advised_target_is_below_that_of_plans_which_are_too_large(present, needed, available, target) -> None:
+    assert memory_line.smaller_target(present, needed, available) == target
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nnUNetTrainerCFFormer_paper_1epochs_tiny", "This trainer fixes patch and batch"),
+        ("nnUNetTrainerCFNet_paper_1epochs", "Train on plans for a smaller GPU"),
+        ("nnUNetTrainerCFFormer_1epochs_base", "plan -d 501 -tr nnUNetTrainerCFFormer_1epochs_base -gpu_memory_target"),
+    ],
+)
+def test_the_advice_is_one_that_helps_this_trainer(toy, make_trainer, name, words) -> None:
+    toy(channels=4, patch_2d=(32, 32))
+    assert words in memory_line.advice(make_trainer(name, "2d"))
+
+
+@pytest.mark.parametrize(("available", "target"), [(6.5e9, 6), (12e9, 11), (24e9, 24), (200e9, 80), (None, 8)])
 def test_the_advised_target_is_the_largest_that_the_memory_holds(toy, make_trainer, monkeypatch, available, target):
     monkeypatch.setattr(memory_line, "_available", lambda device: available)
     toy()

@@ -80,7 +80,7 @@ def test_prediction_holds_image_logits_and_counts() -> None:
     def predicted(image: tuple[int, ...], patch: tuple[int, ...]) -> float:
         return gpu.prediction_bytes(1000, 500, 4, 3, image, patch)
 
-    fixed = gpu.OVERHEAD + 1000 * 6 + 500
+    fixed = gpu.OVERHEAD + 1000 * 4 + 500
     assert predicted((20, 30, 40), (8, 8, 8)) == fixed + 20 * 30 * 40 * (4 * 4 + 3 * 2 + 2)
     assert predicted((4, 30, 40), (8, 8, 8)) == fixed + 8 * 30 * 40 * 24  # padded to the patch
     assert predicted((20, 30, 40), (64, 32)) == fixed + 20 * 64 * 40 * 24  # slices of a volume

@@ -1,0 +1,275 @@
+"""Published weights in every spelling of their files, for any image channels and windows, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from nnunet_ext.architectures import pretrained
+from nnunet_ext.architectures.cfformer import PRESETS, CFFormer, Preset
+from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size
+
+SIZE = Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8))
+WINDOWS = [(4, 4)] * 3 + [(2, 2)]  # timm's at 64 x 64: of the last grid, 2
+State = dict[str, torch.Tensor]
+
+
+def network_for(input_channels: int = 3, **options: Any) -> CFFormerReference:
+    """ResNet-10 beside a small Swin V2."""
+    torch.manual_seed(1)
+    sizes = {"cnn_widths": (64, 128, 256, 512), "cnn_blocks": (1, 1, 1, 1), "window": (4, 4)}
+    return CFFormer.reference(input_channels, 2, SIZE, **{**sizes, **options})
+
+
+def timm_swin(embed: int = 16) -> Any:
+    """With norms that do something, final norm and head included."""
+    module = pytest.importorskip("timm.models.swin_transformer_v2")
+    torch.manual_seed(0)
+    network = module.SwinTransformerV2(
+        img_size=64,
+        embed_dim=embed,
+        depths=SIZE.depths,
+        num_heads=SIZE.heads,
+        window_size=4,
+        num_classes=10,
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def timm_resnet(blocks: Sequence[int] = (1, 1, 1, 1)) -> Any:
+    module = pytest.importorskip("timm.models.resnet")
+    torch.manual_seed(0)
+    return module.ResNet(module.BasicBlock, blocks, zero_init_last=False).eval()
+
+
+def features_only(weights: Mapping[str, torch.Tensor]) -> State:
+    """timm's feature extractors: ``layers_0.``, no final norm, no head."""
+    kept = {key: value for key, value in weights.items() if not key.startswith(("norm.", "head."))}
+    return {re.sub(r"^layers\.(\d)", r"layers_\1", key): value for key, value in kept.items()}
+
+
+def of_the_authors(weights: Mapping[str, torch.Tensor]) -> State:
+    """Merging at the end of a stage, the head's own name, and everything that timm recomputes."""
+    renamed: State = {}
+    for key, value in weights.items():
+        if found := re.match(r"layers\.(\d)\.downsample\.(.*)", key):
+            key = f"layers.{int(found[1]) - 1}.downsample.{found[2]}"
+        renamed[key.replace("head.fc.", "head.")] = value
+    for stage, (edge, _) in enumerate(WINDOWS):
+        for block in range(2):
+            attn = f"layers.{stage}.blocks.{block}.attn."
+            renamed[f"{attn}relative_coords_table"] = torch.rand(1, 2 * edge - 1, 2 * edge - 1, 2)
+            renamed[f"{attn}relative_position_index"] = torch.zeros(edge**2, edge**2, dtype=torch.long)
+            renamed[f"{attn}k_bias"] = torch.zeros(16)
+        renamed[f"layers.{stage}.blocks.1.attn_mask"] = torch.zeros(4, edge**2, edge**2)
+    return renamed
+
+
+SPELLINGS: dict[str, Callable[[Mapping[str, torch.Tensor]], State]] = {
+    "timm": dict,
+    "features only": features_only,
+    "authors": of_the_authors,
+}
+
+
+def stages_of(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
+    x, found = network.patch_embed(image), []
+    for layer in network.layers:
+        x = layer(x)
+        found.append(x)
+    return found
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_swin_v2_loads_from_every_spelling_and_computes_what_timm_computes(spelling: str) -> None:
+    theirs = timm_swin().double()
+    network = network_for().double().eval()
+    report = network.load_pretrained("transformer", SPELLINGS[spelling](theirs.state_dict()))
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        for found, expected in zip(stages_of(network.transformer, image), stages_of(theirs, image), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    own = [key for key in network.state_dict() if key.startswith("transformer.") and "_extra_state" not in key]
+    assert sorted(report.loaded) == sorted(own)
+    assert report.parameters == sum(parameter.numel() for parameter in network.transformer.parameters())
+    assert report.reshaped == []
+    skipped = {
+        "timm": {"norm.weight", "norm.bias", "head.fc.weight", "head.fc.bias"},
+        "features only": set(),
+        "authors": {"norm.weight", "norm.bias", "head.weight", "head.bias"},
+    }[spelling]
+    assert {key for key in report.skipped if not key.startswith("layers.")} == skipped
+    assert len(report.skipped) - len(skipped) == (3 * 8 + 4 if spelling == "authors" else 0)
+
+
+def test_resnet_loads_and_computes_what_timm_computes() -> None:
+    theirs, network = timm_resnet(), network_for().eval()
+    with torch.no_grad():
+        for name, buffer in theirs.named_buffers():
+            if not name.endswith("num_batches_tracked"):
+                buffer.add_(0.1 * torch.rand_like(buffer))
+    report = network.load_pretrained("cnn", theirs.state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        x = network.cnn.maxpool(network.cnn.stem(image))
+        for layer in network.cnn.layers:
+            x = layer(x)
+        torch.testing.assert_close(x, theirs.forward_features(image), rtol=1e-5, atol=1e-5)
+    assert report.skipped == ["fc.bias", "fc.weight"]
+    assert sorted(report.loaded) == sorted(key for key in network.state_dict() if key.startswith("cnn."))
+
+
+def test_counters_of_batches_may_be_missing_as_in_old_files() -> None:
+    weights = {k: v for k, v in timm_resnet().state_dict().items() if not k.endswith("num_batches_tracked")}
+    network = network_for()
+    report = network.load_pretrained("cnn", weights)
+    assert torch.equal(network.cnn.layer4[0].conv2.weight, weights["layer4.0.conv2.weight"])
+    assert network.cnn.bn1.num_batches_tracked == 0
+    assert not any(key.endswith("num_batches_tracked") for key in report.loaded)
+
+
+def test_one_encoder_is_loaded_and_the_rest_stays() -> None:
+    network = network_for()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_pretrained("transformer", timm_swin().state_dict())
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert {key.split(".")[0] for key in changed} == {"transformer"}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+@pytest.mark.parametrize("part", ["cnn", "transformer"])
+def test_any_number_of_image_channels_follows_timms_rule(part: str, channels: int) -> None:
+    adapt = pytest.importorskip("timm.models").adapt_input_conv
+    weights = (timm_resnet() if part == "cnn" else timm_swin()).state_dict()
+    first = "conv1.weight" if part == "cnn" else "patch_embed.proj.weight"
+    network = network_for(channels)
+    report = network.load_pretrained(part, weights)
+    loaded = network.state_dict()[f"{part}.{first}"]
+    torch.testing.assert_close(loaded, adapt(channels, weights[first]), rtol=1e-6, atol=1e-7)
+    shapes = (tuple(weights[first].shape), tuple(loaded.shape))
+    assert report.reshaped == ([] if channels == 3 else [(f"{part}.{first}", *shapes)])
+    if channels != 3:
+        assert f"{part}.{first}: {shapes[0]} made {shapes[1]}" in report.as_text()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6, 7])
+def test_equal_channels_of_multiples_of_three_and_one_give_what_rgb_gave(channels: int) -> None:
+    weight, gray = (torch.randn(shape, dtype=torch.float64) for shape in ((5, 3, 7, 7), (1, 1, 16, 16)))
+    adapted = pretrained.with_channels(weight, channels)
+    assert adapted.shape == (5, channels, 7, 7)
+    if channels in (1, 6):
+        expected = torch.conv2d(gray.expand(-1, 3, -1, -1), weight)
+        torch.testing.assert_close(torch.conv2d(gray.expand(-1, channels, -1, -1), adapted), expected)
+    for copy in range(3, channels):
+        assert torch.equal(adapted[:, copy], adapted[:, copy - 3])
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("cnn", "layer2.0.downsample.1.weight"), ("transformer", "layers.2.blocks.1.attn.qkv.weight")]
+)
+def test_missing_unknown_and_misshapen_weights_are_refused_by_name(part: str, key: str) -> None:
+    weights = (timm_resnet() if part == "cnn" else timm_swin()).state_dict()
+    network = network_for()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    what = "ResNet" if part == "cnn" else "Swin V2"
+    with pytest.raises(ValueError, match=rf"of this {what}: 1 keys missing, such as {re.escape(key)}"):
+        network.load_pretrained(part, {k: v for k, v in weights.items() if k != key})
+    with pytest.raises(ValueError, match=rf"of this {what}: 1 keys unknown, such as layers?\.?5\.other"):
+        network.load_pretrained(part, {**weights, "layer5.other" if part == "cnn" else "layers.5.other": weights[key]})
+    shape = tuple(weights[key].shape)
+    with pytest.raises(ValueError, match=re.escape(f"{key} has shape {(*shape, 1)} instead of {shape}")):
+        network.load_pretrained(part, {**weights, key: weights[key].unsqueeze(-1)})
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()), "half loaded"
+
+
+def test_weights_of_another_size_or_patch_are_refused() -> None:
+    with pytest.raises(ValueError, match="instead of"):
+        network_for().load_pretrained("transformer", timm_swin(embed=32).state_dict())
+    deeper = timm_resnet(blocks=(2, 1, 1, 1)).state_dict()
+    with pytest.raises(ValueError, match=r"unknown, such as layer1\.1"):
+        network_for().load_pretrained("cnn", deeper)
+    weights = timm_swin().state_dict()
+    weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"][..., :2]
+    with pytest.raises(ValueError, match=r"patch_embed\.proj\.weight has shape \(16, 3, 4, 2\)"):
+        network_for().load_pretrained("transformer", weights)
+
+
+def test_an_encoder_that_is_not_there_takes_none() -> None:
+    network = network_for(use_transformer=False, use_cfca=False, use_xff=False)
+    with pytest.raises(ValueError, match="no transformer"):
+        network.load_pretrained("transformer", {})
+    with pytest.raises(ValueError, match="no decoder"):
+        network_for().load_pretrained("decoder", {})
+
+
+def test_trained_windows_are_kept_with_the_weights_and_used(cfformer_golden: Any) -> None:
+    """At 96 x 96 with windows of 6, the bias of a distance is that of timm at windows of 4; rescaled without."""
+    theirs, network = timm_swin(), network_for(window=(6, 6)).eval()
+    network.load_pretrained("transformer", theirs.state_dict(), windows=WINDOWS)
+    assert network.transformer.trained_windows == WINDOWS
+    reloaded = network_for(window=(6, 6)).eval()
+    reloaded.load_state_dict(network.state_dict())
+    assert reloaded.transformer.trained_windows == WINDOWS
+    module = pytest.importorskip("timm.models.swin_transformer_v2")
+    wide = module.SwinTransformerV2(
+        img_size=96,
+        embed_dim=16,
+        depths=SIZE.depths,
+        num_heads=SIZE.heads,
+        window_size=6,
+        pretrained_window_sizes=(4, 4, 4, 2),
+        num_classes=10,
+    ).eval()
+    wide.load_state_dict(theirs.state_dict(), strict=False)
+    image = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        first = stages_of(reloaded.transformer, image)[0]  # the only grid that six divides
+        torch.testing.assert_close(first, stages_of(wide, image)[0], rtol=1e-4, atol=1e-4)
+        assert torch.equal(reloaded(image), network(image))
+        reloaded.transformer.trained_windows = [None] * 4
+        assert not torch.allclose(stages_of(reloaded.transformer, image)[0], first, atol=1e-3)
+
+
+def test_windows_are_read_from_the_authors_files_alone() -> None:
+    weights = timm_swin().state_dict()
+    assert pretrained.swin_windows(of_the_authors(weights)) == WINDOWS
+    assert pretrained.swin_windows(weights) is None
+
+
+def test_the_self_configuring_network_takes_the_transformer_where_the_plan_has_its_form(
+    plan_arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS[2], "tiny", Preset(32, 2, (1,)))
+    plan = {**plan_arguments(2, 6, [4, 8, 8, 8, 8, 8]), "preset": "tiny"}
+    theirs = timm_swin(embed=32)
+    network = CFFormer(**plan).eval()  # two image channels
+    report = network.load_pretrained("transformer", theirs.state_dict(), windows=4)
+    assert [key for key, _, _ in report.reshaped] == ["transformer.patch_embed.proj.weight"]
+    assert torch.equal(
+        network.transformer.layers[3].blocks[1].mlp.fc2.weight, theirs.layers[3].blocks[1].mlp.fc2.weight
+    )
+    assert network.transformer.trained_windows == [(4, 4)] * 4
+    with pytest.raises(ValueError, match="takes no published weights for its cnn"):
+        network.load_pretrained("cnn", timm_resnet().state_dict())
+    other = CFFormer(**{**plan_arguments(2, 5, [4, 8, 8, 8, 8]), "preset": "tiny"})
+    with pytest.raises(ValueError, match=r"keys unknown, such as layers\.3\."):
+        other.load_pretrained("transformer", theirs.state_dict())
+
+
+def test_the_report_tells_what_was_loaded_and_left_out() -> None:
+    report = pretrained.Report(
+        loaded=["a", "b"], reshaped=[("a", (1, 3), (1, 1))], skipped=[f"head.{i}" for i in range(6)], parameters=12_345
+    )
+    assert report.as_text().splitlines() == [
+        "2 tensors, 12,345 numbers loaded",
+        "  a: (1, 3) made (1, 1)",
+        "6 tensors of the file have no place in this network: head.0, head.1, head.2, head.3, ...",
+    ]
