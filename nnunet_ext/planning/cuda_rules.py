@@ -8,6 +8,7 @@ with the rules that PyTorch itself applies to CUDA tensors.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import FunctionType
@@ -69,6 +70,8 @@ class CudaRules(TorchFunctionMode):
     def __enter__(self) -> CudaRules:
         self._flag.__enter__()
         super().__enter__()
+        if self.dtype == torch.float16:
+            _check_that_functions_open()
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -124,6 +127,19 @@ class _Within(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return self._rules.__torch_function__(func, types, args, kwargs)
+
+
+@cache
+def _check_that_functions_open() -> None:
+    """Warn where a release of PyTorch has changed what ``_opened`` relies on: the code objects of
+    ``torch.nn.functional`` and the names of the checks in them."""
+    half = torch.empty(2, 4, dtype=torch.float16, device="meta")
+    if functional.normalize(half).dtype != torch.float32 or functional.gelu(half).dtype != torch.float16:
+        warnings.warn(
+            f"torch {torch.__version__} applies autocast in a way that this plugin does not know: estimates of memory "
+            "under autocast may be wrong",
+            stacklevel=3,
+        )
 
 
 @cache

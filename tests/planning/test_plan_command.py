@@ -15,6 +15,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.cli import main
 from nnunet_ext.planning import make_plans, report
@@ -312,8 +313,9 @@ def test_a_network_that_needs_data_is_one_line_in_estimate(constructed, nnunet_f
 
 
 @pytest.mark.slow
-def test_stock_commands_train_with_plans_made_from_a_download(nnunet_folders, run_nnunet, tmp_path) -> None:
-    environment = nnunet_folders.environment()
+def test_stock_commands_train_and_predict_with_plans_made_from_a_download(nnunet_folders, run_nnunet, tmp_path) -> None:
+    stock = Path(__file__).parents[2] / "benchmarks" / "stock_trainers"
+    environment = {**nnunet_folders.environment(), "nnUNet_extTrainer": os.pathsep.join([str(stock), DISCOVERY_FOLDER])}
     download = tmp_path / "download"
     run_nnunet(["nnunet_ext", "phantom", "brats2021", "-o", download, "--cases", 6], environment)
     run_nnunet(["nnunet_ext", "convert", "brats2021", "-i", download, "-d", 137, "-np", 1], environment)
@@ -331,6 +333,24 @@ def test_stock_commands_train_with_plans_made_from_a_download(nnunet_folders, ru
     assert isinstance(network, CFNet)
     weights = torch.load(fold / "checkpoint_final.pth", weights_only=False)["network_weights"]
     network.load_state_dict(weights)
+
+    # for a larger GPU, by nnU-Net's own trainer (shortened), from a plans file that came from another machine
+    run_nnunet(["nnunet_ext", "plan", "-d", 137, "-a", "CFNet", "-gpu_memory_target", 24, "-np", 1], environment)
+    plans_file = nnunet_folders.preprocessed / name / "nnUNetCFNetPlans_24G.json"
+    content = plans_file.read_text()
+    assert str(tmp_path) not in content, "the plans name a place on this machine"
+    plans_file.unlink()
+    plans_file.write_text(content)
+    model = "-d 137 -c 3d_fullres -p nnUNetCFNetPlans_24G -tr nnUNetTrainer_1epochs_1its_1vits"
+    command = f"nnUNetv2_train 137 3d_fullres 0 -p nnUNetCFNetPlans_24G -tr {model.split()[-1]} -device cpu"
+    run_nnunet(command.split(), environment, timeout=900)
+    images = tmp_path / "images"
+    images.mkdir()
+    for file in (nnunet_folders.raw / name / "imagesTr").glob("BraTS2021_00000_*"):
+        (images / file.name).symlink_to(file)
+    command = f"nnUNetv2_predict -i {images} -o {tmp_path / 'out'} {model} -f 0 -device cpu -npp 1 -nps 1"
+    run_nnunet(command.split(), environment, timeout=900)
+    assert [file.name for file in (tmp_path / "out").glob("*.nii.gz")] == ["BraTS2021_00000.nii.gz"]
 
 
 def test_the_commands_say_nothing_that_a_user_did_not_ask_for(constructed, nnunet_folders) -> None:

@@ -18,6 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import gpu, planner
@@ -349,3 +350,20 @@ def test_a_topology_met_again_at_another_spacing_is_not_measured_again(construct
     monkeypatch.setattr(planner, "_measured", measured)
     assert "3d_lowres" in planned(constructed(shape=(300, 400, 400)))["configurations"]
     assert len(seen) == len(set(seen))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [CFNet, CFFormer])
+def test_our_networks_get_sensible_plans_at_every_target(constructed, network) -> None:
+    dataset, kept = constructed("Dataset901_BraTS"), 0.0
+    for target in TARGETS:
+        made = planned(dataset, target, network)["configurations"]["3d_fullres"]
+        patch, batch = made["patch_size"], made["batch_size"]
+        steps = [prod(axis) for axis in zip(*made["architecture"]["arch_kwargs"]["strides"], strict=True)]
+        assert not any(edge % step for edge, step in zip(patch, steps, strict=True)), (target, patch)
+        case = measure_sample(built(made, 4, 4), (4, *patch), dtype=torch.float16, multiply_adds=False)
+        assert gpu.training_bytes(case, batch) <= target * gpu.GB, f"{patch} / {batch} does not fit {target} GB"
+        assert batch * case.activations >= 0.97 * kept, f"less is used at {target} GB than at a smaller target"
+        kept = batch * case.activations
+    if network is CFNet:
+        assert (list(patch), batch) == ([160, 192, 160], 7)

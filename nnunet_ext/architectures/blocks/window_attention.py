@@ -18,9 +18,9 @@ from nnunet_ext.architectures.blocks.windows import Windows, relative_index, rel
 
 POSITION_WIDTH = 512
 LARGEST_SCALE = math.log(100.0)
-# From this many tokens on the fused kernel is used for prediction, where it is up to 1.6 times as fast on a CPU (16 x 16
-# tokens), and on CUDA, where it was not measured. On a CPU training is faster with the attention written out: a learned
-# bias makes the fused operation fall back to its own mathematics.
+# From this many tokens on the fused kernel is used for prediction, where it is up to 1.6 times as fast on a CPU (at 256
+# tokens), and on CUDA, where it was not measured. On a CPU training is faster with the attention written out: a
+# learned bias makes the fused operation fall back to its own mathematics.
 FUSED_FROM = 64
 
 
