@@ -9,7 +9,7 @@ with the rules that PyTorch itself applies to CUDA tensors.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -95,7 +95,7 @@ class CudaRules(TorchFunctionMode):
             elif name in FULL_RESULT and args[0].dtype in (torch.float16, torch.bfloat16):
                 kwargs = {**kwargs, "dtype": kwargs.get("dtype") or torch.float32}
             elif name in WIDEST:
-                widest = _widest(_tensors((args, kwargs)))
+                widest = _widest(tensors_in((args, kwargs)))
                 args, kwargs = _map((args, kwargs), lambda x: x.to(widest) if x.dtype in _WEIGHTS else x)
         if name == "scaled_dot_product_attention":
             fused = _fused_attention(*args, **kwargs)
@@ -172,14 +172,15 @@ def _widest(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     return dtype
 
 
-def _tensors(value: Any) -> Iterable[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors of a nested result or argument."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for entry in value:
-            yield from _tensors(entry)
+            yield from tensors_in(entry)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
 def _map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

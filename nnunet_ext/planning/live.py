@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from nnunet_ext.planning.cuda_rules import CudaRules
+from nnunet_ext.planning.cuda_rules import CudaRules, tensors_in
 
 
 def forward_peak(network: nn.Module, input_shape: Sequence[int], dtype: torch.dtype | None = None) -> int:
@@ -44,7 +44,7 @@ class _Living(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             self.add(tensor)
         return result
 
@@ -61,11 +61,3 @@ class _Living(TorchFunctionMode):
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _tensors(entry)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunet_ext.planning.cuda_rules import CudaRules
+from nnunet_ext.planning.cuda_rules import CudaRules, tensors_in
 
 TOP = "(network)"  # part of what no child of the network saved
 
@@ -92,7 +92,7 @@ def measure(
         activations=sum(parts.values()),
         weight_copies=sum(storage.nbytes() for key, (storage, _) in ledger.kept.items() if key in copies),
         inputs=sum(storage.nbytes() for storage in ledger.kept_inputs.values()),
-        outputs=sum({id(s): s.nbytes() for s in (t.untyped_storage() for t in _flat(outputs))}.values()),
+        outputs=sum({id(s): s.nbytes() for s in (t.untyped_storage() for t in tensors_in(outputs))}.values()),
         largest=max((storage.nbytes() for storage, _ in activations.values()), default=0),
         parts=parts,
         multiply_adds=_multiply_adds(network, inputs) if multiply_adds else 0,
@@ -198,11 +198,3 @@ def _multiply_adds(network: nn.Module, inputs: Sequence[torch.Tensor]) -> int:
     with torch.no_grad(), counter:
         network(*inputs)
     return counter.get_total_flops() // 2
-
-
-def _flat(outputs: Any) -> Iterator[torch.Tensor]:
-    if isinstance(outputs, torch.Tensor):
-        yield outputs
-    elif isinstance(outputs, (list, tuple)):
-        for entry in outputs:
-            yield from _flat(entry)
