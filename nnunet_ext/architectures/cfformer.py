@@ -235,6 +235,7 @@ class CFFormer(nn.Module):
         self.load_state_dict({**self.state_dict(), **entries})
         if windows is not None:
             self.transformer.set_trained_windows(windows)
+            report.windows = [window for window in self.transformer.trained_windows if window]
         return report
 
     @staticmethod

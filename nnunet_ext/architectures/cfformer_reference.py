@@ -105,6 +105,8 @@ class CFFormerReference(nn.Module):
         steps = [tuple(stride) for stride in strides or [(2, 2)] * (STAGES + 1)]
         dimension = len(steps[0])
         layers = LAYERS[dimension]
+        if isinstance(size, str) and size not in SIZES:
+            raise ValueError(f"the published CFFormer has no size '{size}'; choose from {list(SIZES)}")
         chosen = SIZES[size] if isinstance(size, str) else size
         self.input_channels = input_channels
         self.divisors = total_strides(steps)
@@ -200,6 +202,7 @@ class CFFormerReference(nn.Module):
         self.load_state_dict({**self.state_dict(), **entries})
         if part == "transformer" and self.transformer is not None and windows is not None:
             self.transformer.set_trained_windows(windows)
+            report.windows = [window for window in self.transformer.trained_windows if window]
         return report
 
     def initialize_all(self) -> None:

@@ -30,20 +30,26 @@ class Report:
         loaded: keys of the network.
         reshaped: keys of the network whose input channels were adapted, with the shapes of file and network.
         skipped: keys of the file that the network has no use for.
-        parameters: numbers loaded.
+        parameters: numbers loaded, running statistics not counted.
+        windows: of a transformer's training, as kept with the network.
     """
 
     loaded: list[str] = field(default_factory=list)
     reshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     parameters: int = 0
+    windows: list[tuple[int, ...]] = field(default_factory=list)
 
     def as_text(self) -> str:
-        lines = [f"{len(self.loaded)} tensors, {self.parameters:,} numbers loaded"]
+        lines = [f"{len(self.loaded)} tensors loaded, {self.parameters:,} parameters"]
         lines += [f"  {key}: {before} made {after}" for key, before, after in self.reshaped]
         if self.skipped:
-            shown = ", ".join(self.skipped[:4]) + (", ..." if len(self.skipped) > 4 else "")
-            lines.append(f"{len(self.skipped)} tensors of the file have no place in this network: {shown}")
+            lines.append(
+                f"{len(self.skipped)} tensors of the file have no place in this network: {', '.join(self.skipped)}"
+            )
+        if self.windows:
+            shown = ", ".join("x".join(map(str, window)) for window in self.windows)
+            lines.append(f"windows of training, one a stage: {shown}")
         return "\n".join(lines)
 
 
@@ -89,7 +95,8 @@ def into(own: StateDict, prefix: str, weights: StateDict, what: str, unused: Seq
             )
         entries[prefix + key] = value.to(target.dtype)
         report.loaded.append(prefix + key)
-        report.parameters += value.numel()
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            report.parameters += value.numel()
     return entries, report
 
 
@@ -123,7 +130,14 @@ def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:
     for key, value in swin_names(weights).items():
         found = re.match(r"layers\.(\d+)\.blocks\.0\.attn\.relative_coords_table$", key)
         if found:
-            windows[int(found[1])] = tuple((edge + 1) // 2 for edge in value.shape[1:-1])
+            # Not the size of the table, which is that of the last window: its scale is that of the first training. Its
+            # largest value is log2(1 + 8 (w - 1) / (trained - 1)) / 3.
+            axes = range(value.shape[-1])
+            largest = [float(value[..., axis].max()) for axis in axes]
+            edges = [(edge - 1) // 2 for edge in value.shape[1:-1]]
+            windows[int(found[1])] = tuple(
+                round(1 + 8 * edge / (2 ** (3 * most) - 1)) for edge, most in zip(edges, largest, strict=True)
+            )
     return [windows[stage] for stage in sorted(windows)] or None
 
 

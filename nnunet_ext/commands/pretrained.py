@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window",
         type=int,
+        nargs="+",
         metavar="W",
-        help="window that a transformer's file was trained with, if the file does not tell",
+        help="window that a transformer's file was trained with, one number or one a stage; timm's files do not tell",
     )
     parser.add_argument(
         "-o", dest="output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.pth)"

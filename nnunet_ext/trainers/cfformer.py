@@ -21,6 +21,7 @@ from torch import nn
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.random_crop import RandomCropTransform
 from nnunet_ext.trainers.recipe import Recipe
 
 #: the parameters of Swin V2 that its authors exempt from weight decay
@@ -37,7 +38,6 @@ _RECIPE = Recipe(
     learning_rate=3e-4,
     weight_decay=3e-5,
     schedule="warmup_poly",
-    gradient_clip=1.0,
     undecayed=UNDECAYED,
 )
 
@@ -60,12 +60,12 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
     """
 
     network_class = CFFormer
-    recipe = replace(_RECIPE, epochs=130, loss="cfformer_paper", deep_supervision=False)
+    recipe = replace(_RECIPE, epochs=130, loss="cfformer_paper", gradient_clip=1.0, deep_supervision=False)
 
     @classmethod
     def adapted_plans(cls, plans: dict, configuration: str) -> dict:
         """With the paper's patch and batch: prediction then cuts the same tiles."""
-        if len(plans["configurations"][configuration].get("patch_size", ())) != len(PATCH):
+        if len(PlansManager(plans).get_configuration(configuration).patch_size) != len(PATCH):
             raise UserError(
                 f"the published CFFormer needs a 2d configuration; got {configuration}",
                 remedy="use nnUNetTrainerCFFormer, which configures itself for any",
@@ -96,12 +96,13 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> Any:
         """Of nnU-Net's transforms the spatial one with the paper's numbers, mirroring, and what prepares the target."""
         transforms = super().get_training_transforms(*args, **kwargs).transforms
-        kept = [transform for transform in transforms if not isinstance(transform, RandomTransform)]
-        for transform in kept:
-            if isinstance(transform, SpatialTransform):
-                transform.p_rotation, transform.rotation = P_ROTATION, (-ROTATION, ROTATION)
-                transform.p_scaling, transform.scaling = 1.0, (LEAST_SCALE, 1.0)
-        return ComposeTransforms(kept)
+        return ComposeTransforms(
+            [
+                _crop(transform) if isinstance(transform, SpatialTransform) else transform
+                for transform in transforms
+                if not isinstance(transform, RandomTransform)
+            ]
+        )
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -111,11 +112,36 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
             differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to 224 x 224")
         if not _scaled_like_pictures(self.configuration_manager):
             differs.append("nnU-Net's normalisation instead of ImageNet's")
+        if self.transformer_starts_at_random():
+            differs.append("a transformer that starts at random ('nnunet_ext pretrained' makes a start)")
         if differs and self.local_rank == 0:
             self.print_to_log_file(f"what differs from the paper: {'; '.join(differs)} (docs/trainers.md)")
 
+    def transformer_starts_at_random(self) -> bool:
+        """Whether training begins with blocks that are the identity, as they are only when no weights were loaded."""
+        network: Any = self._bare_network()
+        if self.current_epoch or network.transformer is None:
+            return False
+        return not any(block.norm1.weight.any() for stage in network.transformer.layers for block in stage.blocks)
+
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Nothing to switch: the published network has no deep supervision."""
+
+
+def _crop(transform: SpatialTransform) -> RandomCropTransform:
+    """nnU-Net's spatial transform with the paper's numbers."""
+    return RandomCropTransform(
+        transform.patch_size,
+        patch_center_dist_from_border=0,
+        random_crop=False,
+        p_rotation=P_ROTATION,
+        rotation=(-ROTATION, ROTATION),
+        p_scaling=1.0,
+        scaling=(LEAST_SCALE, 1.0),
+        p_synchronize_scaling_across_axes=1.0,
+        border_mode_seg="constant",
+        padding_value_seg=-1,
+    )
 
 
 def _scaled_like_pictures(configuration_manager: ConfigurationManager) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def start_checkpoint(
     trainer: str,
     plans_name: str,
     sources: dict[str, str],
-    window: int | None,
+    window: Sequence[int] | None,
     output: Path,
     trust: bool = False,
 ) -> str:
@@ -42,7 +43,8 @@ def start_checkpoint(
     Args:
         dataset_id, configuration, trainer, plans_name: what will be trained.
         sources: part of the network (``"cnn"``, ``"transformer"``) -> a name of timm's, or a file.
-        window: that a transformer's file was trained with; None: as the file or timm tells.
+        window: that a transformer's file was trained with, one for all stages or one each; None: as the file or timm
+            tells.
         output: ``.pth`` file.
         trust: import whatever classes the plans name.
 
@@ -61,7 +63,7 @@ def start_checkpoint(
         refuse_foreign_classes(content, file)
     if configuration not in content["configurations"]:
         raise UserError(f"the plans have no configuration {configuration}", file=file)
-    plans = PlansManager(content)
+    plans = PlansManager(trainer_class.adapted_plans(content, configuration))
     manager = plans.get_configuration(configuration)
     dataset_json = read_dataset_json(content)
     torch.manual_seed(SEED)
@@ -78,8 +80,16 @@ def start_checkpoint(
     lines = []
     for part, source in sources.items():
         weights, windows = read_weights(source, part)
-        if window is not None:
-            windows = window
+        if window is not None and part == "transformer":
+            axes = len(manager.patch_size)
+            windows = window[0] if len(window) == 1 else [(edge,) * axes for edge in window]
+        if part == "transformer" and windows is None:
+            raise UserError(
+                "the file does not tell the windows that its weights were trained with",
+                file=source,
+                remedy="give --window, such as --window 8 for swinv2_base_window8_256, --window 12 12 12 6 for "
+                "swinv2_base_window12_192",
+            )
         try:
             report = load(part, weights, windows) if part == "transformer" else load(part, weights)
         except (ValueError, RuntimeError) as error:

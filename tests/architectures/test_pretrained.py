@@ -55,6 +55,15 @@ def features_only(weights: Mapping[str, torch.Tensor]) -> State:
     return {re.sub(r"^layers\.(\d)", r"layers_\1", key): value for key, value in kept.items()}
 
 
+def authors_table(window: Sequence[int], trained: Sequence[int]) -> torch.Tensor:
+    """Distances in a window as the authors of Swin V2 store them, on the scale of the window of the first training."""
+    axes = []
+    for edge, first in zip(window, trained, strict=True):
+        distance = torch.arange(-(edge - 1), edge, dtype=torch.float32) * 8 / max(first - 1, 1)
+        axes.append(distance.sign() * (distance.abs() + 1).log2() / 3)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).unsqueeze(0)
+
+
 def of_the_authors(weights: Mapping[str, torch.Tensor]) -> State:
     """Merging at the end of a stage, the head's own name, and everything that timm recomputes."""
     renamed: State = {}
@@ -65,7 +74,7 @@ def of_the_authors(weights: Mapping[str, torch.Tensor]) -> State:
     for stage, (edge, _) in enumerate(WINDOWS):
         for block in range(2):
             attn = f"layers.{stage}.blocks.{block}.attn."
-            renamed[f"{attn}relative_coords_table"] = torch.rand(1, 2 * edge - 1, 2 * edge - 1, 2)
+            renamed[f"{attn}relative_coords_table"] = authors_table((edge, edge), (edge, edge))
             renamed[f"{attn}relative_position_index"] = torch.zeros(edge**2, edge**2, dtype=torch.long)
             renamed[f"{attn}k_bias"] = torch.zeros(16)
         renamed[f"layers.{stage}.blocks.1.attn_mask"] = torch.zeros(4, edge**2, edge**2)
@@ -269,7 +278,15 @@ def test_the_report_tells_what_was_loaded_and_left_out() -> None:
         loaded=["a", "b"], reshaped=[("a", (1, 3), (1, 1))], skipped=[f"head.{i}" for i in range(6)], parameters=12_345
     )
     assert report.as_text().splitlines() == [
-        "2 tensors, 12,345 numbers loaded",
+        "2 tensors loaded, 12,345 parameters",
         "  a: (1, 3) made (1, 1)",
-        "6 tensors of the file have no place in this network: head.0, head.1, head.2, head.3, ...",
+        f"6 tensors of the file have no place in this network: {', '.join(report.skipped)}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("window", "trained"), [((8, 8), (8, 8)), ((16, 16), (12, 12)), ((8, 8), (6, 6)), ((4, 6), (3, 7))]
+)
+def test_the_window_of_the_first_training_is_read_from_the_authors_tables(window, trained):
+    table = authors_table(window, trained)
+    assert pretrained.swin_windows({"layers.0.blocks.0.attn.relative_coords_table": table}) == [trained]

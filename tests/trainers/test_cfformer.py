@@ -95,6 +95,7 @@ def test_the_published_network_trains_and_validates(toy, train, small_paper, log
     assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
     assert "what differs from the paper: patches of images of" in log_of(trainer)
     assert "nnU-Net's normalisation instead of ImageNet's" in log_of(trainer)
+    assert "a transformer that starts at random" in log_of(trainer)
 
 
 def test_the_published_recipe(toy, make_trainer, small_paper):
@@ -123,6 +124,33 @@ def test_the_augmentation_of_the_paper_is_flips_rotations_and_crops_alone(toy, m
     assert spatial.p_rotation == 0.6
     assert any(isinstance(transform, MirrorTransform) for transform in transforms)
     assert not any(isinstance(transform, RandomTransform) for transform in transforms)
+    np.random.seed(0)  # noqa: NPY002
+    image = torch.zeros(1, 90, 90)
+    draws = [spatial.get_parameters(image=image) for _ in range(200)]
+    scales = np.array([abs(np.linalg.det(draw["affine"])) ** 0.5 for draw in draws])
+    assert (scales.min(), scales.max()) == pytest.approx((cfformer.LEAST_SCALE, 1), abs=0.02)
+    moved = np.array([draw["center_location_in_pixels"] for draw in draws]) - 45
+    room = (1 - scales) / 2 * 64
+    assert (np.abs(moved) <= room[:, None] + 1e-9).all(), "a crop leaves the patch"
+    assert np.abs(moved).max() > 5, "crops are always central"
+
+
+def test_a_configuration_that_inherits_from_2d_is_2d():
+    plans = {
+        "plans_name": "x",
+        "dataset_name": "y",
+        "configurations": {
+            "2d": {"patch_size": [32, 32], "batch_size": 4, "architecture": {}},
+            "2d_more": {"inherits_from": "2d", "batch_size": 8},
+        },
+    }
+    adapted = resolve(PAPER).adapted_plans(plans, "2d_more")["configurations"]["2d_more"]
+    assert adapted == {"inherits_from": "2d", "patch_size": [224, 224], "batch_size": 16}
+
+
+def test_only_the_published_recipe_bounds_the_gradient_at_1():
+    assert resolve("nnUNetTrainerCFFormer").recipe.gradient_clip == 12
+    assert resolve("nnUNetTrainerCFFormer_paper").recipe.gradient_clip == 1
 
 
 def test_three_dimensions_are_refused_with_what_to_use_instead(toy, make_trainer):

@@ -132,10 +132,28 @@ def test_a_bad_file_is_one_line_that_names_it_and_nothing_is_written(
 
 def test_weights_of_another_size_name_the_remedy(command, swin_tiny, tmp_path, capsys):
     torch.save(swin_tiny, tmp_path / "swin.pth")
-    assert command("--transformer", tmp_path / "swin.pth", trainer="nnUNetTrainerCFFormer_paper") == 2
+    arguments = ("--transformer", tmp_path / "swin.pth", "--window", 8)
+    assert command(*arguments, trainer="nnUNetTrainerCFFormer_paper") == 2
     line = capsys.readouterr().err
     assert "not the weights of this Swin V2" in line
     assert "choose weights of the size that this trainer's network has" in line
+
+
+def test_a_file_that_does_not_tell_its_windows_needs_them(command, swin_tiny, tmp_path, capsys):
+    torch.save(swin_tiny, tmp_path / "swin.pth")
+    assert command("--transformer", tmp_path / "swin.pth") == 2
+    assert "give --window, such as --window 8 for swinv2_base_window8_256" in capsys.readouterr().err
+    assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 12, 12, 6) == 0
+    assert "windows of training, one a stage: 12x12, 12x12, 12x12, 6x6" in capsys.readouterr().out
+    assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 6) == 2
+    assert "4 windows of 2 axes are needed" in capsys.readouterr().err
+
+
+def test_a_configuration_that_the_trainer_refuses_gets_no_start(command, resnet34, tmp_path, capsys):
+    torch.save(resnet34, tmp_path / "resnet34.pth")
+    assert command("--cnn", tmp_path / "resnet34.pth", configuration="3d_fullres") == 2
+    assert "needs a 2d configuration" in capsys.readouterr().err
+    assert not (tmp_path / "start.pth").exists()
 
 
 @pytest.mark.parametrize(

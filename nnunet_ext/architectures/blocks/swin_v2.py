@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_ext.architectures.blocks.window_attention import WindowAttention
+from nnunet_ext.architectures.blocks.window_attention import Tables, WindowAttention
 from nnunet_ext.architectures.blocks.windows import Windows
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -87,7 +87,10 @@ class SwinV2(nn.Module):
     def set_trained_windows(self, windows: int | Sequence[Sequence[int]]) -> None:
         """``trained_windows`` from one number for all, or one window a stage."""
         axes = len(self.patch_embed.patch)
-        self.trained_windows = [(windows,) * axes] * len(self.layers) if isinstance(windows, int) else list(windows)
+        each = [(windows,) * axes] * len(self.layers) if isinstance(windows, int) else list(windows)
+        if len(each) != len(self.layers) or any(len(window) != axes for window in each):
+            raise ValueError(f"{len(self.layers)} windows of {axes} axes are needed, one a stage; got {each}")
+        self.trained_windows = each
 
     def get_extra_state(self) -> torch.Tensor:
         """``trained_windows`` as (stages, axes), 0 for none. A tensor, because loaders compare shapes."""
@@ -169,8 +172,13 @@ class SwinStage(nn.Module):
     def forward(self, x: torch.Tensor, window: Sequence[int] | None = None) -> torch.Tensor:
         """``window`` is the target where the stage was built without one; None: of least padding."""
         x = self.downsample(x)
-        for block in self.blocks:
-            x = block(x, window if self.window is None else self.window)
+        target = window if self.window is None else self.window
+        made: dict[bool, Tables] = {}  # within one forward pass: what follows from sizes is never kept
+        for module in self.blocks:
+            block = cast(SwinV2Block, module)
+            if block.shifted not in made:
+                made[block.shifted] = block.attn.tables(block.windows(x, target))
+            x = block(x, target, made[block.shifted])
         return x
 
 
@@ -195,11 +203,17 @@ class SwinV2Block(nn.Module):
         self.mlp = Perceptron(channels)
         self.norm2 = nn.LayerNorm(channels)
 
-    def forward(self, x: torch.Tensor, window: Sequence[int] | None = None) -> torch.Tensor:
-        """(B, *size, C); ``window`` is the target along each axis, None: of least padding."""
+    def windows(self, x: torch.Tensor, window: Sequence[int] | None) -> Windows:
+        """Over the grid of ``x``; ``window`` is the target along each axis, None: of least padding."""
         size = [int(edge) for edge in x.shape[1:-1]]
-        windows = Windows.over(size, least_padding_window(size) if window is None else window, self.shifted)
-        attended = windows.join(self.attn(windows.cut(x), windows))
+        return Windows.over(size, least_padding_window(size) if window is None else window, self.shifted)
+
+    def forward(
+        self, x: torch.Tensor, window: Sequence[int] | None = None, tables: Tables | None = None
+    ) -> torch.Tensor:
+        """(B, *size, C) in and out; ``tables`` of a block of the same geometry may be handed in."""
+        windows = self.windows(x, window)
+        attended = windows.join(self.attn(windows.cut(x), windows, tables=tables))
         x = x + self._kept(self.norm1(attended))
         return x + self._kept(self.norm2(self.mlp(x)))
 

@@ -16,11 +16,12 @@ from torch.nn import functional
 from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
 from nnunet_ext.architectures.blocks.windows import Windows, relative_index, relative_places
 
+Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 POSITION_WIDTH = 512
 LARGEST_SCALE = math.log(100.0)
-# From this many tokens on the fused kernel is used, on every device and in training too, so that what is measured without
-# data is what trains. On a CPU it predicts up to 1.6 times as fast (256 tokens), and trains 4 % slower (64 tokens) to
-# 13 % slower (256) than the attention written out; on CUDA neither was measured.
+# From this many tokens on the fused kernel is used, on every device and in training too, so that what is measured
+# without data is what trains. On a CPU it predicts up to 1.6 times as fast (256 tokens), and trains 4 % slower (64
+# tokens) to 13 % slower (256) than the attention written out; on CUDA neither was measured.
 FUSED_FROM = 64
 
 
@@ -56,25 +57,26 @@ class WindowAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(channels))
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: torch.Tensor, windows: Windows, fused: bool | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, windows: Windows, fused: bool | None = None, tables: Tables | None = None
+    ) -> torch.Tensor:
         """
         Args:
             x: as ``windows.cut`` gives it.
             windows: geometry.
-            fused: force the fused kernel, or the attention written out; None: the faster.
+            fused: force the fused kernel, or the attention written out; None: by the number of tokens.
+            tables: of ``tables``, made before; None: made here.
         """
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = functional.linear(x, self.qkv.weight, bias)
-        qkv = qkv.unflatten(-1, (3, self.heads, -1)).permute(
-            3, 0, 1, 4, 2, 5
-        )  # 3, B, windows, heads, tokens, C / heads
-        query, key, value = qkv.unbind(0)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # each B, windows, heads, tokens, C / heads
         # Half precision rounds a cosine times 100 by whole units.
         with without_autocast(x):
             query = functional.normalize(at_least_float32(query), dim=-1) * self._scale()
             key = functional.normalize(at_least_float32(key), dim=-1)
-            added = self._position_bias(windows)  # heads, tokens, tokens
-            mask = windows.mask(added, self.apart)
+            places, index, mask = self.tables(windows) if tables is None else tables
+            added = self.position_bias(places, index)  # heads, tokens, tokens
             if mask is not None:
                 added = added + mask.unsqueeze(1)  # windows, heads, tokens, tokens
             fused = windows.tokens >= FUSED_FROM if fused is None else fused
@@ -85,11 +87,20 @@ class WindowAttention(nn.Module):
         # At use, not in the parameter: weights above the bound load, and get no gradient, as published.
         return self.logit_scale.clamp(max=LARGEST_SCALE).exp()
 
-    def _position_bias(self, windows: Windows) -> torch.Tensor:
-        weight = self.proj.weight
-        table = self.cpb_mlp(relative_places(windows.window, self.trained_window, weight))
-        pairs = table[relative_index(windows.window, weight.device)]  # tokens, tokens, heads
+    def position_bias(self, places: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(heads, tokens, tokens), between 0 and 16."""
+        pairs = self.cpb_mlp(places)[index]  # tokens, tokens, heads
         return 16.0 * pairs.permute(2, 0, 1).sigmoid()
+
+    def tables(self, windows: Windows) -> Tables:
+        """What follows from the geometry alone, the same for all blocks of a stage that are shifted alike: distances,
+        the row of each pair of tokens among them, and the mask."""
+        like = self.proj.weight
+        return (
+            relative_places(windows.window, self.trained_window, like),
+            relative_index(windows.window, like.device),
+            windows.mask(like, self.apart),
+        )
 
 
 def _written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
