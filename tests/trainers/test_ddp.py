@@ -77,6 +77,7 @@ def test_every_parameter_takes_part_in_distributed_training(run_two, nnunet_fold
         "nnUNetTrainerCFNet:3d_fullres:smallPlans",
         "nnUNetTrainerCFNet_NoDeepSupervision:3d_fullres:smallPlans",
         "nnUNetTrainerCFNet_paper:2d:smallPlans",
+        "nnUNetTrainerCFFormer:3d_fullres:smallPlans",
     ]
     for output in run_two(names):
         for name in names:
