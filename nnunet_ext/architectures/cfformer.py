@@ -1,8 +1,7 @@
 """CFFormer, self-configuring: a convolutional and a Swin V2 encoder side by side, fused level by level, in 2D and 3D.
 
 Idea: "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of
-    Heterogeneous
-Medical Images", arXiv 2501.03629, Expert Systems with Applications. The published 2D network is
+Heterogeneous Medical Images", arXiv 2501.03629, Expert Systems with Applications. The published 2D network is
 ``CFFormer.reference()`` (``cfformer_reference.py``). Written from the description; the official code was not read.
 
 Differences from the published form:
@@ -26,12 +25,11 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import nn
 
 from nnunet_ext.architectures import pretrained
-from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
+from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
 from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis, per_stage
 from nnunet_ext.architectures.blocks.plan_encoder import PerStage
 from nnunet_ext.architectures.blocks.residual_level import BasicBlock, residual_level
-from nnunet_ext.architectures.blocks.spatial_fusion import SpatialFusion
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size, check_parts
@@ -177,7 +175,17 @@ class CFFormer(nn.Module):
         if use_cnn and use_transformer:
             wide = XFF_KERNEL[dimension] if xff_kernel is None else xff_kernel
             self.fusions = nn.ModuleList(
-                _Fusion(layers, features[level], width, kernels[level], wide, use_cfca, use_xff)
+                DualFusion(
+                    layers,
+                    features[level],
+                    width,
+                    features[level],
+                    kernels[level],
+                    [wide if edge > 1 else 1 for edge in kernels[level]],
+                    use_cfca,
+                    use_xff,
+                    norm_act=True,
+                )
                 for level, width in zip(dual, widths, strict=True)
             )
         beside = skips if full_resolution_skip else [0, *skips[1:]]
@@ -260,32 +268,6 @@ class CFFormer(nn.Module):
             options: others of ``CFFormerReference``.
         """
         return CFFormerReference(input_channels, num_classes, size, **options)
-
-
-class _Fusion(nn.Module):
-    """U and V -> both after the exchange of channels, and the skip of the plan's width."""
-
-    def __init__(
-        self,
-        layers: LayerPlan,
-        u_channels: int,
-        v_channels: int,
-        kernel: Sequence[int],
-        wide: int,
-        use_cfca: bool,
-        use_xff: bool,
-    ) -> None:
-        super().__init__()
-        self.cfca = ChannelExchange(u_channels, v_channels) if use_cfca else None
-        wide_kernel = [wide if edge > 1 else 1 for edge in kernel]
-        self.xff = SpatialFusion(
-            layers, u_channels, v_channels, u_channels, kernel, wide_kernel, norm_act=True, crossed=use_xff
-        )
-
-    def forward(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if self.cfca is not None:
-            u, v = self.cfca(u, v)
-        return u, v, self.xff(u, v)
 
 
 def blocks_at(preset: Preset, level: int) -> int:

@@ -22,11 +22,10 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures import pretrained
-from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
+from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
 from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
 from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.resnet import ResNet
-from nnunet_ext.architectures.blocks.spatial_fusion import SpatialFusion
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 
 
@@ -131,7 +130,7 @@ class CFFormerReference(nn.Module):
         if both:
             skips = list(skip_channels or cnn_widths)
             self.fusion = nn.ModuleList(
-                Fusion(layers, cnn, transformer, skip, use_cfca, use_xff)
+                DualFusion(layers, cnn, transformer, skip, [3] * dimension, [5] * dimension, use_cfca, use_xff)
                 for cnn, transformer, skip in zip(cnn_widths, chosen.widths, skips, strict=True)
             )
         widths = [*cnn_widths[-2::-1], stem, stem // 2]
@@ -214,23 +213,6 @@ class CFFormerReference(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.transformer is not None:
             self.transformer.apply(SwinV2.initialize)
-
-
-class Fusion(nn.Module):
-    """U and V -> both after the exchange of channels, and the skip made of them."""
-
-    def __init__(
-        self, layers: LayerPlan, u_channels: int, v_channels: int, channels: int, use_cfca: bool, use_xff: bool
-    ) -> None:
-        super().__init__()
-        self.cfca = ChannelExchange(u_channels, v_channels) if use_cfca else None
-        narrow, wide = [3] * layers.dimension, [5] * layers.dimension
-        self.xff = SpatialFusion(layers, u_channels, v_channels, channels, narrow, wide, crossed=use_xff)
-
-    def forward(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        if self.cfca is not None:
-            u, v = self.cfca(u, v)
-        return u, v, self.xff(u, v)
 
 
 class ReferenceDecoder(nn.Module):

@@ -27,8 +27,7 @@ class Recipe:
         mirroring: augmentation and test-time augmentation by mirroring.
         deep_supervision: loss at every resolution of the decoder.
         bf16: autocast in bfloat16, without gradient scaling, on any device; otherwise nnU-Net's own: float16 with
-        scaling
-            on CUDA, float32 elsewhere.
+            scaling on CUDA, float32 elsewhere.
         network_options: keyword arguments of the network's constructor beyond those of the plans.
         undecayed: parameters whose names hold one of these get no weight decay.
         seed: fixes initialisation, sampling and augmentation; None: not seeded.
