@@ -82,7 +82,8 @@ def test_for_an_unknown_name_no_network_and_no_trainer_of_ours_is_imported():
     )
     some, near = (set(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("["))
     assert some == set()
-    assert near <= {f"nnunet_ext.{name}" for name in ("errors", "trainers", "trainers.registry", "trainers.variants")}
+    light = ("errors", "trainers", "trainers.recipe", "trainers.registry", "trainers.variants")
+    assert near <= {f"nnunet_ext.{name}" for name in light}
 
 
 def test_an_unknown_suffix_gives_our_error_through_the_search(find):

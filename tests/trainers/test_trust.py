@@ -34,6 +34,7 @@ def plans(network: str = "nnunet_ext.architectures.cfnet.CFNet", norm: str = "to
     }
     return {
         "plans_name": "nnUNetPlans",
+        "dataset_name": "Dataset007_X",
         "configurations": {"2d": {"architecture": architecture}, "cascade": {"inherits_from": "2d"}},
     }
 
