@@ -108,7 +108,8 @@ class BaseTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         if self.recipe.seed is not None:
             seeding.seed_everything(self.recipe.seed)
-        super().initialize()
+        with self._advised():
+            super().initialize()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
         recipe = self.recipe
@@ -261,6 +262,10 @@ class BaseTrainer(nnUNetTrainer):
     def validation_step(self, batch: dict) -> dict:
         with self._advised(), self._autocast():
             return super().validation_step(batch)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self._advised():
+            super().perform_actual_validation(save_probabilities)
 
     def _bare_network(self) -> nn.Module:
         network = self.network.module if self.is_ddp else self.network

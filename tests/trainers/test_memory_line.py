@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers import memory_line
@@ -105,3 +106,19 @@ def test_out_of_memory_ends_in_one_line_with_the_command_that_helps(toy, make_tr
     assert ADVICE in line
     assert "more lines" not in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("step", ["initialize", "validation_step", "perform_actual_validation"])
+def test_every_part_of_a_training_that_runs_out_of_memory_is_advised_on(toy, make_trainer, monkeypatch, step) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    toy()
+    trainer = make_trainer(SHORT)
+    if step == "initialize":
+        monkeypatch.setattr(type(trainer), "build_network_architecture", full)
+    else:
+        trainer.initialize()
+        monkeypatch.setattr(nnUNetTrainer, step, full)
+    with pytest.raises(UserError, match=r"out of memory at patch .* batch 2"):
+        getattr(trainer, step)(*([{}] if step == "validation_step" else []))
