@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnunet_ext.shown import printable
+
 
 class UserError(Exception):
     """A mistake or a circumstance that the user can mend, told in one line.
 
     Our own commands print ``error CODE: message (file) - remedy`` and exit with code 2. Inside nnU-Net's commands the
-    same text ends the trace. Anything that is not a ``UserError`` is a bug and shows its trace.
+    same text ends the trace. Anything that is not a ``UserError`` is a bug and shows its trace. Control characters and
+    such that reorder text, which names from files may hold, are shown as escapes.
 
     Args:
         message: what is wrong, in one line.
@@ -37,7 +40,7 @@ class UserError(Exception):
             text += f" ({self.file})"
         if self.remedy:
             text += f" - {self.remedy}"
-        return " ".join(text.split())
+        return printable(" ".join(text.split()))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str | None, str | None, str | None]]:
         # Exceptions are rebuilt from their positional arguments when they cross a process pool.

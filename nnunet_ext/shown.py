@@ -1,0 +1,56 @@
+"""Text from files on its way to a screen or a document, where it must look like text and do nothing else."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable
+
+# Control and format characters (ESC moves the cursor, right-to-left override turns a name round), unpaired surrogates
+# (which cannot be printed), line and paragraph separators.
+_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+# An underscore inside a word is no markup.
+_MARKDOWN = re.compile(r"([\\`*\[\]<>|&]|~(?=~)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with every character that moves the cursor, hides or reorders others written as its escape.
+
+    Args:
+        text: from anywhere.
+        keep: characters that stay as they are, such as a newline between lines of our own.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escape(character) if character not in keep and unicodedata.category(character) in _HIDDEN else character
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def command(words: Iterable[object]) -> str:
+    """A line to copy into a shell: every word quoted where it needs it, so that the shell reads it as that word."""
+    return " ".join(shlex.quote(printable(str(word))) for word in words)
+
+
+def markdown(text: str) -> str:
+    """Text inside a line or a table cell of Markdown: no markup, no HTML, no line break of its own."""
+    return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def csv_cell(value: object) -> object:
+    """A cell of a CSV file: text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return value
+
+
+def plot_text(text: str) -> str:
+    """Text in a figure of matplotlib, which reads mathematics between dollar signs."""
+    return printable(text).replace("$", r"\$")
