@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "nnunet_ext"
 
-# room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import errors.
+#: modules at the top that every room may import; they import only each other and the standard library
+GROUND = {"errors", "files", "forms", "shown", "nnunet_json", "__version__"}
+# room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import the ground.
 ALLOWED: dict[str, set[str]] = {
     "architectures": set(),
     "planning": {"architectures", "nnunetv2"},
@@ -70,10 +73,19 @@ def test_room_imports_only_what_lies_before_it(room: str) -> None:
             parts = name.split(".")
             if parts[0] == "nnunet_ext" and len(parts) > 1:
                 target = parts[1]
-                if target not in ALLOWED[room] | {room, "errors", "__version__"}:
+                if target not in ALLOWED[room] | GROUND | {room}:
                     wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
             elif parts[0] == "nnunetv2" and "nnunetv2" not in ALLOWED[room]:
                 wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
             if parts[0] in FORBIDDEN.get(room, set()):
                 wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", sorted(GROUND - {"__version__"}))
+def test_the_ground_imports_the_standard_library_and_itself_alone(module: str) -> None:
+    for name in imports(PACKAGE / f"{module}.py"):
+        parts = name.split(".")
+        allowed = parts[1] in GROUND if parts[0] == "nnunet_ext" and len(parts) > 1 else parts[0] != "nnunetv2"
+        assert allowed, f"{module}.py imports {name}"
+        assert parts[0] in sys.stdlib_module_names | {"nnunet_ext"}, f"{module}.py imports {name}"
