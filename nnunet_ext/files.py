@@ -50,7 +50,9 @@ def read_regular_file(file: Path, max_bytes: int) -> bytes:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(f"the file cannot be read: {reason}", file=file, remedy="check its name and permissions") from error
+        raise UserError(
+            f"the file cannot be read: {reason}", file=file, remedy="check its name and permissions"
+        ) from error
     if len(data) > max_bytes:
         raise _too_large(file, max_bytes)
     return data

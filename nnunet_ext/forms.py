@@ -88,6 +88,7 @@ boolean = _simple(lambda value: isinstance(value, bool), "true or false")
 whole = _simple(_is_whole, "a whole number")
 count = _simple(lambda value: _is_whole(value) and 0 <= value < 1 << 63, "a whole number from 0 on")
 number = _simple(_is_number, "a number")
+positive = _simple(lambda value: _is_number(value) and value > 0, "a number above 0")
 component = _simple(is_component, "the name of a single file or folder")
 path_below = _simple(is_path_below, "a path that stays inside its folder")
 identifier = _simple(
@@ -119,14 +120,21 @@ def optional(form: Form) -> Form:
     return lambda value, where: None if value is None else form(value, where)
 
 
-def list_of(form: Form, length: int | None = None, nonempty: bool = False) -> Form:
-    """A list, of ``length`` items where that is given."""
+def between(low: int, high: int) -> Form:
+    """A whole number from ``low`` to ``high``, both included."""
+    return _simple(lambda value: _is_whole(value) and low <= value <= high, f"a whole number from {low} to {high}")
+
+
+def list_of(form: Form, length: int | None = None, nonempty: bool = False, at_most: int | None = None) -> Form:
+    """A list, of ``length`` items or of ``at_most`` as many where that is given."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or (nonempty and not value):
             raise fail(value, where, "a list" + (" with something in it" if nonempty else ""))
         if length is not None and len(value) != length:
             raise FormError(f"{where} has {len(value)} items, not {length}")
+        if at_most is not None and len(value) > at_most:
+            raise FormError(f"{where} has {len(value)} items, more than {at_most}")
         for index, item in enumerate(value):
             form(item, f"{where}[{index}]")
 

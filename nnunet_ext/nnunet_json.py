@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext import forms
-from nnunet_ext.forms import read_document
+from nnunet_ext.forms import FormError, read_document
 
 _LABEL = forms.either(forms.list_of(forms.count, nonempty=True), forms.count)
-DATASET = forms.record(
+_DATASET = forms.record(
     {"labels": forms.mapping(forms.text, _LABEL, nonempty=True)},
     {
         "channel_names": forms.mapping(forms.text, forms.text),
@@ -28,19 +28,31 @@ DATASET = forms.record(
         ),
     },
 )
-SPLITS = forms.list_of(
+
+
+def _dataset(value: Any, where: str) -> None:
+    """A dataset.json, with what nnU-Net's label manager asserts of its labels."""
+    _DATASET(value, where)
+    labels = value["labels"]
+    if labels.get("background") != 0:
+        raise FormError(f"labels.background is {labels.get('background', 'missing')}, not 0")
+    foreground = [name for name in labels if name not in ("background", "ignore")]
+    order = value.get("regions_class_order")
+    if any(isinstance(labels[name], list) and len(labels[name]) > 1 for name in foreground) and (
+        order is None or len(order) != len(foreground)
+    ):
+        raise FormError(f"regions_class_order does not name one value for each of the {len(foreground)} regions")
+
+
+_SPLITS = forms.list_of(
     forms.record({"train": forms.list_of(forms.component), "val": forms.list_of(forms.component)}), nonempty=True
 )
-FINGERPRINT = forms.record(
+_FINGERPRINT = forms.record(
     {
-        "spacings": forms.list_of(forms.list_of(forms.number)),
-        "shapes_after_crop": forms.list_of(forms.list_of(forms.number)),
-    },
-    {
-        "foreground_intensity_properties_per_channel": forms.mapping(
-            forms.text, forms.mapping(forms.text, forms.real)
-        ),
-        "median_relative_size_after_cropping": forms.number,
+        "spacings": forms.list_of(forms.list_of(forms.positive, length=3), nonempty=True),
+        "shapes_after_crop": forms.list_of(forms.list_of(forms.positive, length=3), nonempty=True),
+        "foreground_intensity_properties_per_channel": forms.mapping(forms.text, forms.mapping(forms.text, forms.real)),
+        "median_relative_size_after_cropping": forms.positive,
     },
 )
 
@@ -52,18 +64,18 @@ def read_dataset_json(file: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         UserError: it is something else.
     """
-    return read_document(file, DATASET, "a dataset.json of nnU-Net", "convert the dataset again")
+    return read_document(file, _dataset, "a dataset.json of nnU-Net", "convert the dataset again")
 
 
 def read_splits(file: Path) -> list[dict[str, list[str]]]:
     """A splits_final.json: folds with the names of their cases. Raises as ``read_dataset_json``."""
     return read_document(
-        file, SPLITS, "a list of folds", 'give a JSON list of {"train": [CASE, ...], "val": [CASE, ...]}'
+        file, _SPLITS, "a list of folds", 'give a JSON list of {"train": [CASE, ...], "val": [CASE, ...]}'
     )
 
 
 def read_fingerprint(file: Path) -> dict[str, Any]:
     """A dataset_fingerprint.json. Raises as ``read_dataset_json``."""
     return read_document(
-        file, FINGERPRINT, "a fingerprint of nnU-Net", "remove it; 'nnUNetv2_extract_fingerprint' makes it anew"
+        file, _FINGERPRINT, "a fingerprint of nnU-Net", "remove it; 'nnUNetv2_extract_fingerprint' makes it anew"
     )

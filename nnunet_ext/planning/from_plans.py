@@ -13,6 +13,15 @@ from nnunet_ext.errors import UserError
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
+#: What building a network raises where plans hold values that do not go together, such as lists of different lengths.
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
 
 def from_configuration(
     network: type[NetworkT],
@@ -59,8 +68,8 @@ def from_configuration(
     }
     try:
         built = network(**arguments)
-    except ValueError as error:
-        raise UserError(f"{network.__name__} cannot be built from these plans: {error}") from error
+    except REFUSALS as error:
+        raise UserError(f"{network.__name__} cannot be built from these plans: {reason_of(error)}") from error
     initialize = getattr(built, "initialize", None)
     if initialize is not None:
         built.apply(initialize)

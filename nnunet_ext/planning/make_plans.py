@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -19,12 +17,16 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
+from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint
 from nnunet_ext.planning import PLANNERS, fingerprint
 from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
-from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.sharing import missing_cases
 
 CASCADE = "3d_cascade_fullres"
+#: of the files of a preprocessed case, also as nnU-Net wrote them before 2.6
+CASE_ENDINGS = (".b2nd", ".npz", ".npy", ".pkl")
 #: nnU-Net's own target; plans for it need no size in their name
 DEFAULT_TARGET = 8.0
 
@@ -67,8 +69,12 @@ def default_name(network: str, target: float, options: Mapping[str, Any]) -> str
     return f"nnUNet{network}{str(options.get('preset', '')).capitalize()}Plans{size}"
 
 
-def check(wanted: Wanted) -> None:
+def check(wanted: Wanted, trust: bool = False) -> None:
     """Refuse what cannot work before anything is written.
+
+    Args:
+        wanted: what is asked for.
+        trust: import whatever classes the configurations name that a user added to plans of that name.
 
     Raises:
         UserError: a target or name that cannot be; plans of that name for something else; splits that differ; no raw
@@ -103,19 +109,22 @@ def check(wanted: Wanted) -> None:
             file=raw / "dataset.json",
             remedy="convert the dataset on this machine, or plan on the one that has it and copy the plans file here",
         )
-    try:
-        channels = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
-        if not (channels.get("channel_names") or channels["modality"]):
-            raise KeyError("channel_names")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            "not a dataset.json of nnU-Net", file=raw / "dataset.json", remedy="convert the dataset again"
-        ) from error
-    if (preprocessed / "nnUNetPlans.json").is_file():
+    description = read_dataset_json(raw / "dataset.json")
+    for key in ("file_ending", "numTraining"):
+        if key not in description:
+            raise _not_a_dataset(f"it has no {key}", raw)
+    if not (description.get("channel_names") or description.get("modality")):
+        raise _not_a_dataset("it has no channel_names", raw)
+    if (preprocessed / fingerprint.FILE).exists():
+        read_fingerprint(preprocessed / fingerprint.FILE)
+    if (preprocessed / "nnUNetPlans.json").exists():
         read_plans(preprocessed / "nnUNetPlans.json")
     file = preprocessed / f"{wanted.name}.json"
-    if file.is_file():
-        made = read_plans(file).get(OURS, {})
+    if file.exists():
+        existing = read_plans(file)
+        if not trust:
+            refuse_foreign_classes(existing, file)
+        made = existing.get(OURS, {})
         asked = (wanted.network.__name__, wanted.target, dict(wanted.options))
         same = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {})) == asked
         if not same and (wanted.plans_name is None or not made):
@@ -124,6 +133,12 @@ def check(wanted: Wanted) -> None:
                 file=file,
                 remedy="give another name with -overwrite_plans_name",
             )
+
+
+def _not_a_dataset(why: str, raw: Path) -> UserError:
+    return UserError(
+        f"not a dataset.json of nnU-Net: {why}", file=raw / "dataset.json", remedy="convert the dataset again"
+    )
 
 
 def check_target(target: float) -> None:
@@ -172,7 +187,7 @@ def nothing_written(dataset_name: str) -> Iterator[None]:
         folder = Path(elsewhere, dataset_name)
         folder.mkdir()
         for file in (Path(before) / dataset_name).glob("*.json"):
-            shutil.copy(file, folder)
+            (folder / file.name).write_bytes(read_regular_file(file, MAX_JSON_BYTES))
         os.environ[variable] = elsewhere
         try:
             yield
@@ -190,8 +205,28 @@ def to_preprocess(plans: dict[str, Any], cases: Sequence[str], configurations: S
     ]
 
 
-def preprocess(dataset_id: int, plans_name: str, configurations: Sequence[str], processes: int) -> None:
+def preprocess(dataset_id: int, plans: Mapping[str, Any], configurations: Sequence[str], processes: int) -> None:
     """nnU-Net's own preprocessing of these configurations, with its progress bars and without the plans it prints. It
-    removes what their folders hold."""
+    removes what their folders hold.
+
+    Raises:
+        UserError: one of the folders holds something else than preprocessed cases.
+    """
+    for name in configurations:
+        _require_preprocessed_cases_alone(
+            Path(nnUNet_preprocessed) / plans["dataset_name"] / plans["configurations"][name]["data_identifier"]
+        )
     with redirect_stdout(StringIO()):
-        preprocess_dataset(dataset_id, plans_name, list(configurations), [processes])
+        preprocess_dataset(dataset_id, plans["plans_name"], list(configurations), [processes])
+
+
+def _require_preprocessed_cases_alone(folder: Path) -> None:
+    """nnU-Net removes the folder that plans name before it writes, whatever it holds."""
+    others = [entry.name for entry in folder.iterdir() if entry.suffix not in CASE_ENDINGS] if folder.is_dir() else []
+    if others or folder.is_symlink():
+        what = f"holds {others[0]}, which is no preprocessed case" if others else "is a link"
+        raise UserError(
+            f"nnU-Net would remove a folder that {what}",
+            file=folder,
+            remedy="move it elsewhere, or give the configuration of the plans another data_identifier",
+        )

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
@@ -264,7 +263,7 @@ class NetworkPlanner(ExperimentPlanner):
         self._share_data(plans, folder / "nnUNetPlans.json")
         file = folder / f"{self.plans_identifier}.json"
         if file.is_file():
-            before = load_json(str(file))["configurations"]
+            before = read_plans(file)["configurations"]
             # what an earlier plan had of nnU-Net's own configurations and this one has not would be of its topology
             others = {name: content for name, content in before.items() if name not in CONFIGURATIONS}
             plans["configurations"] = {**others, **plans["configurations"]}

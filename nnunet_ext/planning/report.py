@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
+from nnunet_ext import nnunet_json
 from nnunet_ext.architectures import NETWORKS
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import gpu, make_plans
@@ -22,6 +22,7 @@ from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.from_plans import from_configuration
 from nnunet_ext.planning.table import render
 from nnunet_ext.planning.timing import epoch_seconds
+from nnunet_ext.shown import command, printable
 
 
 def default_processes() -> int:
@@ -83,7 +84,7 @@ class Report:
 
     def as_text(self, written: bool) -> str:
         """The table, the place of the plans, and which data they use."""
-        lines = [render(self.rows, self.seconds)]
+        lines = []
         if written:
             folder = Path(nnUNet_preprocessed) / self.plans["dataset_name"]
             lines.append(f"plans: {folder / self.plans['plans_name']}.json")
@@ -94,38 +95,48 @@ class Report:
             state = "to be preprocessed" if row.configuration in self.missing else "there already"
             shared = ", shared with nnUNetPlans" if data.startswith("nnUNetPlans_") else ""
             lines.append(f"data of {row.configuration}: {data}{shared}, {state}")
-        return "\n".join(lines)
+        return "\n".join([render(self.rows, self.seconds), *map(printable, lines)])
 
     def preprocess(self, dataset_id: int, processes: int, say: Callable[[str], None]) -> None:
         """Preprocess what is missing, with nnU-Net's own command."""
         for number, name in enumerate(self.missing, start=1):
-            say(f"preprocessing {name} ({number} of {len(self.missing)})")
-            make_plans.preprocess(dataset_id, self.plans["plans_name"], [name], processes)
+            say(f"preprocessing {printable(name)} ({number} of {len(self.missing)})")
+            make_plans.preprocess(dataset_id, self.plans, [name], processes)
 
     def next_commands(self, dataset_id: int, processes: int, preprocessed: bool) -> str:
         """The stock commands to type."""
         name = self.plans["plans_name"]
         lines = ["next:"]
         if self.missing and not preprocessed:
-            lines.append(
-                f"  nnUNetv2_preprocess -d {dataset_id} -plans_name {name} -c {' '.join(self.missing)} -np {processes}"
-            )
-        trainer = _trainer_option(self.plans)
+            missing = ("nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *self.missing)
+            lines.append(f"  {command([*missing, '-np', processes])}")
+        model = ("-p", name, *_trainer_option(self.plans))
         names = [row.configuration for row in self.rows]
-        lines += [f"  nnUNetv2_train {dataset_id} {each} 0 -p {name}{trainer} --npz" for each in names]
+        lines += [f"  {command(['nnUNetv2_train', dataset_id, each, 0, *model, '--npz'])}" for each in names]
         lines.append("  (folds 0 to 4)")
         # a cascade also wants the segmentations of its previous stage
         first = next((name for name in reversed(names) if name != make_plans.CASCADE), names[-1])
-        lines.append(f"  nnUNetv2_predict -i IMAGES -o OUT -d {dataset_id} -c {first} -p {name}{trainer}")
+        predict = ("nnUNetv2_predict", "-i", "IMAGES", "-o", "OUT", "-d", dataset_id, "-c", first)
+        lines.append(f"  {command([*predict, *model])}")
         return "\n".join(lines)
 
 
 def read_dataset_json(plans: dict[str, Any]) -> dict[str, Any]:
-    """The dataset.json beside the plans, or else that of the raw dataset."""
+    """The dataset.json beside the plans, or else that of the raw dataset.
+
+    Raises:
+        UserError: there is none, or it is not one that nnU-Net can plan and train with.
+    """
     for folder in (nnUNet_preprocessed, nnUNet_raw):
         file = Path(folder) / plans["dataset_name"] / "dataset.json"
-        if file.is_file():
-            return load_json(str(file))
+        try:
+            content = nnunet_json.read_dataset_json(file)
+        except FileNotFoundError:
+            continue
+        for keys in (("channel_names", "modality"), ("file_ending",)):
+            if not any(key in content for key in keys):
+                raise UserError(f"the dataset.json has no {keys[0]}", file=file, remedy="convert the dataset again")
+        return content
     raise UserError("the dataset has no dataset.json", file=file, remedy="convert the dataset again")
 
 
@@ -168,10 +179,10 @@ def _seconds(
         torch.cuda.empty_cache()
 
 
-def _trainer_option(plans: dict[str, Any]) -> str:
+def _trainer_option(plans: dict[str, Any]) -> tuple[str, ...]:
     """Ours, where the network has a trainer; the stock trainer builds what the plans name."""
     made = plans[make_plans.OURS]["network"]
     if plans[make_plans.OURS].get("trainer"):
-        return f" -tr {plans[make_plans.OURS]['trainer']}"
+        return "-tr", plans[make_plans.OURS]["trainer"]
     row = next((row for row in NETWORKS if row.name == made), None)
-    return "" if row is None else f" -tr {row.trainers[0]}"
+    return () if row is None else ("-tr", row.trainers[0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.estimate import Estimate
+from nnunet_ext.shown import printable
 
 NOTE = (
     "GB are 1e9 bytes; training and prediction are estimates for a GPU under autocast, good to about "
@@ -43,7 +44,7 @@ def render(rows: Sequence[Estimate], seconds: Mapping[int, float] | None = None)
             cells += ["-" if row.largest_batch is None else str(row.largest_batch)]
         if seconds:
             cells += [f"{seconds[number]:.0f}" if number in seconds else "-"]
-        table.append(cells)
+        table.append([printable(cell) for cell in cells])
     widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
     lines = [
         "  ".join(
@@ -60,5 +61,5 @@ def render_parts(rows: Sequence[Estimate]) -> str:
     lines = ["kept by part, autocast, GB:"]
     for row in rows:
         parts = ", ".join(f"{name} {size / gpu.GB:.2f}" for name, size in row.parts.items())
-        lines.append(f"  {row.network} {row.configuration}: {parts}")
+        lines.append(printable(f"  {row.network} {row.configuration}: {parts}"))
     return "\n".join(lines)

@@ -309,6 +309,7 @@ class BaseTrainer(nnUNetTrainer):
             self.initialize()
         file = Path(filename_or_checkpoint)
         checkpoint = checkpoints.read(file, self.device)
+        checkpoints.require_training_state(checkpoint, file)
         self._require_same_trainer(checkpoint, file)
         checkpoints.load_weights(self._bare_network(), checkpoint, file)
         self.my_init_kwargs = checkpoint["init_args"]

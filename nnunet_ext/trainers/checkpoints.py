@@ -15,6 +15,17 @@ from torch import nn
 from nnunet_ext.errors import UserError
 
 OURS = "nnunet_ext"  # key of what this plugin adds to nnU-Net's checkpoint: version, network, recipe
+#: what nnU-Net's checkpoints hold beside the weights
+TRAINING_STATE = (
+    "optimizer_state",
+    "grad_scaler_state",
+    "logging",
+    "_best_ema",
+    "current_epoch",
+    "init_args",
+    "trainer_name",
+    "inference_allowed_mirroring_axes",
+)
 PARTIAL = ".partial"
 PREVIOUS = "_previous"
 # In the order in which they are set aside: a kill in between leaves the one that says the training is finished.
@@ -93,6 +104,8 @@ def read(file: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         UserError: torn, not a checkpoint, or of a trainer whose checkpoints hold more than tensors and plain types.
     """
+    if file.exists() and not file.is_file():  # a pipe would never end
+        raise UserError("checkpoint is not a regular file", file=file, remedy="put the file itself there")
     try:
         with _stock_types_allowed():
             checkpoint = torch.load(file, map_location=device, weights_only=True)
@@ -102,9 +115,24 @@ def read(file: Path, device: torch.device) -> dict[str, Any]:
             file=file,
             remedy="remove it; --c then takes the next of checkpoint_final, checkpoint_latest and checkpoint_best",
         ) from error
-    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+    weights = checkpoint.get("network_weights") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError("not a checkpoint of nnU-Net", file=file, remedy="remove it, then continue with --c")
     return checkpoint
+
+
+def require_training_state(checkpoint: dict[str, Any], file: Path) -> None:
+    """
+    Raises:
+        UserError: the checkpoint holds weights alone, so that no training can be taken up from it.
+    """
+    lacking = [key for key in TRAINING_STATE if key not in checkpoint]
+    if lacking:
+        raise UserError(
+            f"the checkpoint has no {lacking[0]}, so no training can be continued from it",
+            file=file,
+            remedy="start from its weights with -pretrained_weights instead of --c",
+        )
 
 
 def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> None:

@@ -15,11 +15,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.find import dataset_name, network_class
-from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.from_plans import REFUSALS, reason_of
+from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.report import read_dataset_json
 from nnunet_ext.trainers.memory_line import overrides_nothing
 from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve
-from nnunet_ext.trainers.trust import refuse_foreign_classes
 
 
 def estimates(
@@ -118,6 +118,20 @@ def available_memory() -> float | None:
 def _estimate(
     label: str, trainer: Any, content: dict[str, Any], configuration: str, available: float | None
 ) -> Estimate:
+    try:
+        return _estimate_unguarded(label, trainer, content, configuration, available)
+    except UserError:
+        raise
+    except REFUSALS as error:
+        raise UserError(
+            f"{label} cannot be estimated for {configuration}: {reason_of(error)}",
+            remedy="plan again, or look at the configuration in the plans file",
+        ) from error
+
+
+def _estimate_unguarded(
+    label: str, trainer: Any, content: dict[str, Any], configuration: str, available: float | None
+) -> Estimate:
     adapted = getattr(trainer, "adapted_plans", None)
     plans = PlansManager(content if adapted is None else adapted(content, configuration))
     manager = plans.get_configuration(configuration)
@@ -126,16 +140,13 @@ def _estimate(
     classes = plans.get_label_manager(dataset_json).num_segmentation_heads
     recipe = getattr(trainer, "recipe", None)
     deep_supervision = getattr(recipe, "deep_supervision", True)
-    try:
-        return estimate(
-            label,
-            plans,
-            configuration,
-            lambda: trainer.build_network_architecture(plans, manager, channels, classes, deep_supervision),
-            input_channels=channels,
-            classes=classes,
-            optimizer=getattr(recipe, "optimizer", "SGD"),
-            available=available,
-        )
-    except ValueError as error:
-        raise UserError(f"{label} cannot be estimated for {configuration}: {error}") from error
+    return estimate(
+        label,
+        plans,
+        configuration,
+        lambda: trainer.build_network_architecture(plans, manager, channels, classes, deep_supervision),
+        input_channels=channels,
+        classes=classes,
+        optimizer=getattr(recipe, "optimizer", "SGD"),
+        available=available,
+    )

@@ -10,6 +10,7 @@ import torch
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
 from nnunet_ext.planning.planner import OURS
+from nnunet_ext.shown import command, printable
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
 SIZES = (8, 11, 16, 24, 40, 80)
@@ -36,7 +37,8 @@ def first_line(trainer: Any) -> str:
         )
         case = measure_sample(network, shape, dtype=half, multiply_adds=False)
     except Exception as error:  # whatever a network of a user's own does without data: a hint must not end a training
-        return f"the memory of this training cannot be estimated: {str(error).splitlines()[0]}"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"the memory of this training cannot be estimated: {printable(reason)}"
     needed = gpu.training_bytes(case, trainer.batch_size, trainer.recipe.optimizer)
     if not cuda:
         needed -= gpu.OVERHEAD
@@ -55,19 +57,26 @@ def advice(trainer: Any, needed: float | None = None) -> str:
         trainer: initialized.
         needed: bytes of a training step, where they are known to exceed what is available.
     """
-    plans = trainer.plans_manager.plans
-    target = smaller_target(plans.get(OURS, {}).get("gpu_memory_target_in_gb"), needed, _available(trainer.device))
+    target = smaller_target(_planned_for(trainer.plans_manager.plans), needed, _available(trainer.device))
     if not overrides_nothing(type(trainer), "adapted_plans"):
         return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
     if not overrides_nothing(type(trainer), "build_network_architecture"):
         return f"Train on plans for a smaller GPU: -gpu_memory_target {target} of nnU-Net's own planner"
-    number = int(trainer.plans_manager.dataset_name[len("Dataset") :].partition("_")[0])
-    name = trainer.network_class.__name__
-    which = f"-tr {type(trainer).__name__}" if trainer.recipe.network_options else f"-a {name}"
-    return (
-        f"For plans that fit: nnunet_ext plan -d {number} {which} -gpu_memory_target {target}, then train with -p and "
-        f"the name that it prints"
-    )
+    number = trainer.plans_manager.dataset_name.removeprefix("Dataset").partition("_")[0]
+    which = ("-a", trainer.network_class.__name__)
+    if trainer.recipe.network_options:
+        which = ("-tr", type(trainer).__name__)
+    # the folder of a dataset bears its id; plans of somebody else may name any folder
+    dataset = int(number) if number.isdecimal() and len(number) < 10 else "ID"
+    plan = command(["nnunet_ext", "plan", "-d", dataset, *which, "-gpu_memory_target", target])
+    return f"For plans that fit: {plan}, then train with -p and the name that it prints"
+
+
+def _planned_for(plans: dict[str, Any]) -> float | None:
+    """The target in GB that our planner noted; None where plans of somebody else hold something else there."""
+    made = plans.get(OURS)
+    target = made.get("gpu_memory_target_in_gb") if isinstance(made, dict) else None
+    return float(target) if isinstance(target, (int, float)) and 0 < target < 1e6 else None
 
 
 def smaller_target(present: float | None, needed: float | None, available: float | None) -> int:

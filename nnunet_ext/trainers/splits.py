@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from nnunet_ext.errors import UserError
+from nnunet_ext.nnunet_json import read_splits
 
 
 def difference(raw: Path, preprocessed: Path) -> str | None:
     """One line naming both files if the preprocessed folds differ from the raw ones, else None.
 
     The same rule as in nnU-Net's planning, which stops there with a bare assertion: every fold of the raw file must
-    be found unchanged, further folds are allowed. A file that is missing or unreadable is no difference: nnU-Net
-    speaks of it itself.
+    be found unchanged, further folds are allowed. A file that is missing or unreadable is no difference: nnU-Net and
+    the doctor speak of it themselves.
     """
     try:
-        wanted, used = (json.loads(file.read_text()) for file in (raw, preprocessed))
-        same = len(used) >= len(wanted) and all(
-            set(one[part]) == set(other[part])
-            for one, other in zip(wanted, used, strict=False)
-            for part in ("train", "val")
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        wanted, used = read_splits(raw), read_splits(preprocessed)
+    except (FileNotFoundError, UserError):
         return None
+    same = len(used) >= len(wanted) and all(
+        set(one[part]) == set(other[part])
+        for one, other in zip(wanted, used, strict=False)
+        for part in ("train", "val")
+    )
     if same:
         return None
     return (

@@ -1,21 +1,22 @@
 """What ``nnunet_ext train`` and ``predict`` look at before nnU-Net imports classes and unpickles checkpoints by name.
 
-A plans file names classes by import path, and a checkpoint is a pickle: both can run code of whoever wrote them. Our
-own commands refuse what lies outside the packages that plans of nnU-Net and of this plugin name, unless told
-``--trust``.
+A plans file names classes by import path and folders by name, a dataset.json and folds name files, and a checkpoint is
+a pickle: each can run code of whoever wrote it, or reach files that are none of its business. Our own commands refuse
+what is not nnU-Net's, torch's or this plugin's, unless told ``--trust``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from nnunet_ext import forms
 from nnunet_ext.errors import UserError
-from nnunet_ext.planning.plans_file import foreign_classes, read_plans
-
-FLAG = "--trust"
-REMEDY = f"look at the file; if you trust whoever wrote it, add {FLAG}"
+from nnunet_ext.forms import check_form
+from nnunet_ext.nnunet_json import read_dataset_json, read_splits
+from nnunet_ext.planning.plans_file import FLAG, REMEDY, read_plans, refuse_foreign_classes
 
 
 def checked_training(argv: Sequence[str]) -> list[str]:
@@ -35,7 +36,10 @@ def checked_training(argv: Sequence[str]) -> list[str]:
         parser.add_argument(flag, action="store_true")
     known, _ = parser.parse_known_args(arguments)
     if known.dataset and known.configuration and known.fold:
-        _check_plans(_dataset_folder("nnUNet_preprocessed", known.dataset) / f"{known.p}.json")
+        preprocessed = _dataset_folder("nnUNet_preprocessed", known.dataset)
+        _check_plans(preprocessed / f"{known.p}.json")
+        _check_json(preprocessed / "dataset.json", read_dataset_json)
+        _check_json(preprocessed / "splits_final.json", read_splits)
         model = _model_folder(known.dataset, known.tr, known.p, known.configuration)
         if known.c or known.val or known.val_best:
             _check_checkpoints((model / f"fold_{known.fold}").glob("checkpoint_*.pth"))
@@ -58,6 +62,7 @@ def checked_prediction(argv: Sequence[str]) -> list[str]:
     if known.d and known.c:
         model = _model_folder(known.d, known.tr, known.p, known.c)
         _check_plans(model / "plans.json")
+        _check_json(model / "dataset.json", read_dataset_json)
         _check_checkpoints(model / f"fold_{fold}" / known.chk for fold in known.f)
     return arguments
 
@@ -88,20 +93,13 @@ def _model_folder(dataset: str, trainer: str, plans: str, configuration: str) ->
 
 
 def _check_plans(file: Path) -> None:
-    if not file.is_file():
-        return  # nnU-Net says so itself
-    refuse_foreign_classes(read_plans(file), file)
+    if file.exists():  # otherwise nnU-Net says so itself
+        refuse_foreign_classes(read_plans(file), file)
 
 
-def refuse_foreign_classes(plans: dict, file: Path) -> None:
-    """Stop at plans that name classes outside the packages that plans usually name.
-
-    Raises:
-        UserError: naming those classes.
-    """
-    foreign = foreign_classes(plans)
-    if foreign:
-        raise UserError(f"the plans name {', '.join(foreign)}, which would be imported", file=file, remedy=REMEDY)
+def _check_json(file: Path, read: Callable[[Path], Any]) -> None:
+    if file.exists():
+        read(file)
 
 
 def _check_checkpoints(files: Iterator[Path] | Sequence[Path]) -> None:
@@ -110,9 +108,20 @@ def _check_checkpoints(files: Iterator[Path] | Sequence[Path]) -> None:
     from nnunet_ext.trainers import checkpoints
 
     for file in files:
-        if not file.is_file():
+        if not file.exists():
             continue  # nnU-Net says so itself
         try:
-            checkpoints.read(file, torch.device("cpu"))
+            checkpoint = checkpoints.read(file, torch.device("cpu"))
         except UserError as error:
             raise UserError(error.message, file=file, remedy=REMEDY) from error
+        check_form(checkpoint, _CHECKPOINT, "a checkpoint of nnU-Net", file, REMEDY)
+
+
+# What nnU-Net looks up by name. The rest, such as weights, is for the trainer to compare with its own.
+_CHECKPOINT = forms.record(
+    {},
+    {
+        "trainer_name": forms.identifier,
+        "init_args": forms.record({}, {"configuration": forms.component}),
+    },
+)
