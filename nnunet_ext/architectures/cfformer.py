@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -27,15 +27,17 @@ from torch import nn
 from nnunet_ext.architectures import pretrained
 from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
 from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
-from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis, per_stage
-from nnunet_ext.architectures.blocks.plan_encoder import PerStage
 from nnunet_ext.architectures.blocks.residual_level import BasicBlock, residual_level
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
+from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size, check_parts
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 HEAD_WIDTH = 32
-MOST_WIDTH = 1024
+MAX_WIDTH = 1024
 FIRST_DUAL = 2  # level
 
 
@@ -65,6 +67,7 @@ PRESETS: dict[int, dict[str, Preset]] = {
 XFF_KERNEL = {2: 5, 3: 3}
 
 
+@takes_plan
 class CFFormer(nn.Module):
     """Input: (B, input_channels, *spatial), each size a multiple of the product of its strides. Output: logits
     (B, num_classes, *spatial), or with ``decoder.deep_supervision`` a list of n_stages - 1, finest first.
@@ -90,24 +93,6 @@ class CFFormer(nn.Module):
     def __init__(
         self,
         *,
-        input_channels: int,
-        num_classes: int,
-        n_stages: int,
-        features_per_stage: PerStage,
-        conv_op: type[nn.Module],
-        kernel_sizes: int | Sequence[PerAxis],
-        strides: int | Sequence[PerAxis],
-        n_conv_per_stage_decoder: PerStage,
-        n_conv_per_stage: PerStage | None = None,
-        n_blocks_per_stage: PerStage | None = None,
-        conv_bias: bool = False,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: dict[str, Any] | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: dict[str, Any] | None = None,
-        deep_supervision: bool = False,
         preset: str = "small",
         xff_kernel: int | None = None,
         full_resolution_skip: bool = True,
@@ -117,57 +102,45 @@ class CFFormer(nn.Module):
         use_cfca: bool = True,
         use_xff: bool = True,
         drop_path: float = 0.0,
+        **plan: Unpack[PlanKeywords],
     ) -> None:
         super().__init__()
-        layers = LayerPlan(
-            conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs
-        )
         check_parts(use_cnn, use_transformer, use_cfca, use_xff)
-        if n_stages <= FIRST_DUAL:
-            raise ValueError(
-                f"CFFormer needs at least {FIRST_DUAL + 1} stages, one of them with both encoders; got {n_stages}. The "
-                "patch is too small for it"
-            )
-        dimension = layers.dimension
+        topology = Topology.from_plan("CFFormer", plan, FIRST_DUAL + 1, ", one of them with both encoders")
+        layers, features, kernels, strides = topology.layers, topology.features, topology.kernels, topology.strides
+        n_stages, dimension = topology.n_stages, topology.dimension
         if preset not in PRESETS[dimension]:
             raise ValueError(
                 f"CFFormer has no preset '{preset}' in {dimension}D; choose from {list(PRESETS[dimension])}"
             )
         sizes = PRESETS[dimension][preset]
-        features = per_stage("features_per_stage", features_per_stage, n_stages)
-        kernels = [per_axis(k, dimension) for k in per_stage("kernel_sizes", kernel_sizes, n_stages)]
-        steps = [per_axis(s, dimension) for s in per_stage("strides", strides, n_stages)]
-        if set(steps[0]) != {1}:
-            raise ValueError(
-                f"the first stage of CFFormer works at full resolution: its stride must be 1; got {steps[0]}"
-            )
-        self.input_channels = input_channels
-        self.divisors = total_strides(steps)
+        self.input_channels = topology.input_channels
+        self.divisors = topology.divisors
         self.full_resolution_skip = full_resolution_skip
 
         self.stem = nn.Sequential(
-            layers.conv(input_channels, features[0], kernels[0]), layers.norm(features[0]), layers.activation()
+            layers.conv(topology.input_channels, features[0], kernels[0]), layers.norm(features[0]), layers.activation()
         )
         convolutional = n_stages if use_cnn else FIRST_DUAL
         before = [features[0], *features]
         self.levels = nn.ModuleList(
             residual_level(
-                layers, blocks_at(sizes, level), before[level], features[level], kernels[level], steps[level]
+                layers, blocks_at(sizes, level), before[level], features[level], kernels[level], strides[level]
             )
             for level in range(convolutional)
         )
         dual = range(FIRST_DUAL, n_stages)
-        widths = [min(sizes.embed * 2**stage, MOST_WIDTH) for stage in range(len(dual))]
+        widths = [min(sizes.embed * 2**stage, MAX_WIDTH) for stage in range(len(dual))]
         self.transformer = None
         if use_transformer:
             self.transformer = SwinV2(
-                input_channels,
+                topology.input_channels,
                 dimension,
-                total_strides(steps[: FIRST_DUAL + 1]),
+                total_strides(strides[: FIRST_DUAL + 1]),
                 widths,
                 depths(len(dual), sizes.deep),
                 [width // HEAD_WIDTH for width in widths],
-                steps[FIRST_DUAL + 1 :],
+                strides[FIRST_DUAL + 1 :],
                 window,
                 drop_path=drop_path,
             )
@@ -188,18 +161,17 @@ class CFFormer(nn.Module):
                 )
                 for level, width in zip(dual, widths, strict=True)
             )
-        beside = skips if full_resolution_skip else [0, *skips[1:]]
         self.decoder = UNetDecoder(
             layers,
-            beside,
+            skips if full_resolution_skip else [0, *skips[1:]],
             kernels,
-            steps,
-            per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
-            num_classes,
-            deep_supervision,
+            strides,
+            topology.decoder_convs,
+            topology.num_classes,
+            topology.deep_supervision,
             widths=features[:-1],
         )
-        self.apply(self.initialize)
+        self.apply(_initialize)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         check_input(x, self.input_channels, self.divisors)
@@ -246,16 +218,6 @@ class CFFormer(nn.Module):
             report.windows = [window for window in self.transformer.trained_windows if window]
         return report
 
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """nnU-Net's start of convolutions, residual blocks that begin as their shortcut, the transformer's own."""
-        InitWeights_He(1e-2)(module)
-        if isinstance(module, BasicBlock):
-            for name, parameter in module.norm2.named_parameters():
-                if name == "weight":
-                    nn.init.zeros_(parameter)
-        SwinV2.initialize(module)
-
     @classmethod
     def reference(
         cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "base", **options: Any
@@ -268,6 +230,16 @@ class CFFormer(nn.Module):
             options: others of ``CFFormerReference``.
         """
         return CFFormerReference(input_channels, num_classes, size, **options)
+
+
+def _initialize(module: nn.Module) -> None:
+    """nnU-Net's start of convolutions, residual blocks that begin as their shortcut, the transformer's own."""
+    InitWeights_He(1e-2)(module)
+    if isinstance(module, BasicBlock):
+        for name, parameter in module.norm2.named_parameters():
+            if name == "weight":
+                nn.init.zeros_(parameter)
+    SwinV2.initialize(module)
 
 
 def blocks_at(preset: Preset, level: int) -> int:

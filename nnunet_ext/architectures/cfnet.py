@@ -21,7 +21,7 @@ Differences from the reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
@@ -30,18 +30,24 @@ from torch import nn
 from nnunet_ext.architectures.blocks.bottleneck_up import BottleneckUp
 from nnunet_ext.architectures.blocks.deep_supervision import DeepSupervisionDecoder
 from nnunet_ext.architectures.blocks.gated_communication import GatedCommunication
-from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
-from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis, per_stage
+from nnunet_ext.architectures.blocks.input_check import check_input
+from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.modality_fusion import ModalityFusion, heads_for
 from nnunet_ext.architectures.blocks.multi_scale_context import MultiScaleContext
-from nnunet_ext.architectures.blocks.plan_encoder import PerStage, plan_encoder
+from nnunet_ext.architectures.blocks.plan_encoder import plan_encoder
 from nnunet_ext.architectures.blocks.streams import checked_streams, deal_channels, streams_by_name, take_channels
+from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
 from nnunet_ext.architectures.cfnet_reference import CFNetReference
 
-LEAST_WIDTH = 8  # of a stream
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+MIN_STAGES = 2
+MIN_WIDTH = 8  # of a stream
 COMMUNICATION_CONVS = 2  # convolutions of a decoder level that the communication block already holds
 
 
+@takes_plan
 class CFNet(nn.Module):
     """Input: (B, input_channels, *spatial), each size a multiple of the product of its strides. Output: logits
     (B, num_classes, *spatial), or with ``decoder.deep_supervision`` a list of n_stages - 1, finest first.
@@ -64,63 +70,37 @@ class CFNet(nn.Module):
     def __init__(
         self,
         *,
-        input_channels: int,
-        num_classes: int,
-        n_stages: int,
-        features_per_stage: PerStage,
-        conv_op: type[nn.Module],
-        kernel_sizes: int | Sequence[PerAxis],
-        strides: int | Sequence[PerAxis],
-        n_conv_per_stage_decoder: PerStage,
-        n_conv_per_stage: PerStage | None = None,
-        n_blocks_per_stage: PerStage | None = None,
-        conv_bias: bool = False,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: dict[str, Any] | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: dict[str, Any] | None = None,
-        deep_supervision: bool = False,
         stream_channels: Sequence[Sequence[int]] | None = None,
         cascade_channels: int = 0,
+        **plan: Unpack[PlanKeywords],
     ) -> None:
         super().__init__()
-        layers = LayerPlan(
-            conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs
-        )
-        if n_stages < 2:
-            raise ValueError(f"CFNet needs at least two stages, one of them fused; got {n_stages}")
-        features = per_stage("features_per_stage", features_per_stage, n_stages)
-        kernels = [per_axis(k, layers.dimension) for k in per_stage("kernel_sizes", kernel_sizes, n_stages)]
-        steps = [per_axis(s, layers.dimension) for s in per_stage("strides", strides, n_stages)]
-        if set(steps[0]) != {1}:
-            raise ValueError(f"the first stage of CFNet works at full resolution: its stride must be 1; got {steps[0]}")
-        self.input_channels = input_channels
-        self.divisors = total_strides(steps)
-        self.stream_channels = _dealt_with_cascade(input_channels, cascade_channels, stream_channels)
+        topology = Topology.from_plan("CFNet", plan, MIN_STAGES, ", one of them fused")
+        layers, features = topology.layers, topology.features
+        self.input_channels = topology.input_channels
+        self.divisors = topology.divisors
+        self.stream_channels = _dealt_with_cascade(topology.input_channels, cascade_channels, stream_channels)
 
-        widths = [max(LEAST_WIDTH, channels // 2) for channels in features]
+        widths = [max(MIN_WIDTH, channels // 2) for channels in features]
         self.encoders = nn.ModuleList(
-            plan_encoder(layers, len(channels), widths, kernels, steps, n_conv_per_stage, n_blocks_per_stage)
-            for channels in self.stream_channels
+            plan_encoder(topology, len(channels), widths) for channels in self.stream_channels
         )
         self.fusions = nn.ModuleList(
             ModalityFusion(layers, width, channels, heads_for(width))
             for width, channels in zip(widths[1:], features[1:], strict=True)
         )
-        self.context = MultiScaleContext(layers, features[-1], kernels[-1])
+        self.context = MultiScaleContext(layers, features[-1], topology.kernels[-1])
         self.decoder = CFNetDecoder(
             layers,
             [2 * widths[0], *features[1:]],
             features[0],
-            kernels,
-            steps,
-            per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
-            num_classes,
-            deep_supervision,
+            topology.kernels,
+            topology.strides,
+            topology.decoder_convs,
+            topology.num_classes,
+            topology.deep_supervision,
         )
-        self.apply(self.initialize)
+        self.apply(_initialize)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         check_input(x, self.input_channels, self.divisors)
@@ -139,16 +119,6 @@ class CFNet(nn.Module):
         pairs = streams_by_name(channel_names)
         return {} if pairs is None else {"stream_channels": [list(pair) for pair in pairs]}
 
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """nnU-Net's start of convolutions and residual blocks; linear maps as published (normal 0.02, truncated)."""
-        InitWeights_He(1e-2)(module)
-        init_last_bn_before_add_to_0(module)
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
     @classmethod
     def reference(
         cls, num_classes: int = 4, stream_channels: Sequence[Sequence[int]] = ((0, 1), (2, 3))
@@ -160,6 +130,16 @@ class CFNet(nn.Module):
             stream_channels: pairs of image channels; published are T1, T2 and T1ce, FLAIR, given in this order.
         """
         return CFNetReference(num_classes, stream_channels)
+
+
+def _initialize(module: nn.Module) -> None:
+    """nnU-Net's start of convolutions and residual blocks; linear maps as published (normal 0.02, truncated)."""
+    InitWeights_He(1e-2)(module)
+    init_last_bn_before_add_to_0(module)
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class CFNetDecoder(DeepSupervisionDecoder):
