@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -110,6 +111,8 @@ def _run(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script. Exit codes: 0 done, 1 a check failed, 2 user error, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks is shown as escapes, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

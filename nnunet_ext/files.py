@@ -18,6 +18,8 @@ from nnunet_ext.errors import UserError
 MAX_JSON_BYTES = 1 << 28
 #: Nested lists and objects of a JSON file. Plans of nnU-Net have seven levels, our records six.
 MAX_JSON_DEPTH = 32
+#: Lists and objects of a JSON file: each takes about a hundred bytes of memory, however short it is written.
+MAX_JSON_CONTAINERS = 1 << 22
 #: Bytes of a file name that common file systems allow.
 MAX_NAME_BYTES = 255
 
@@ -45,7 +47,9 @@ def read_regular_file(file: Path, max_bytes: int) -> bytes:
                 raise UserError("not a regular file", file=file, remedy="put the file itself there")
             if status.st_size > max_bytes:
                 raise _too_large(file, max_bytes)
-            data = stream.read(max_bytes + 1)
+            data = stream.read(status.st_size + 1)  # reading takes as much memory as it is asked for
+            if len(data) > status.st_size:  # it grew, or is one of those that do not know their size
+                data += stream.read(max_bytes + 1 - len(data))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -74,7 +78,14 @@ def parse_json(data: bytes, file: Path | str) -> Any:
     Raises:
         UserError: too deeply nested, or no JSON.
     """
-    if max(itertools.accumulate(map(_STEP.__getitem__, _brackets(data))), default=0) > MAX_JSON_DEPTH:
+    brackets = _brackets(data)
+    if len(brackets) > 2 * MAX_JSON_CONTAINERS:
+        raise UserError(
+            f"the JSON holds more than {MAX_JSON_CONTAINERS} lists and objects",
+            file=file,
+            remedy="check that it is the right file",
+        )
+    if max(itertools.accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_JSON_DEPTH:
         raise UserError(
             f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep", file=file, remedy="write or copy it again"
         )

@@ -129,8 +129,10 @@ def list_of(form: Form, length: int | None = None, nonempty: bool = False, at_mo
     """A list, of ``length`` items or of ``at_most`` as many where that is given."""
 
     def check(value: Any, where: str) -> None:
-        if not isinstance(value, list) or (nonempty and not value):
-            raise fail(value, where, "a list" + (" with something in it" if nonempty else ""))
+        if not isinstance(value, list):
+            raise fail(value, where, "a list")
+        if nonempty and not value:
+            raise FormError(f"{where or 'the document'} is empty")
         if length is not None and len(value) != length:
             raise FormError(f"{where} has {len(value)} items, not {length}")
         if at_most is not None and len(value) > at_most:
@@ -145,8 +147,10 @@ def mapping(key: Form, value: Form, nonempty: bool = False) -> Form:
     """An object whose keys and values are of these forms."""
 
     def check(found: Any, where: str) -> None:
-        if not isinstance(found, dict) or (nonempty and not found):
-            raise fail(found, where, "an object" + (" with something in it" if nonempty else ""))
+        if not isinstance(found, dict):
+            raise fail(found, where, "an object")
+        if nonempty and not found:
+            raise FormError(f"{where or 'the document'} is empty")
         for name, item in found.items():
             key(name, f"a key of {where or 'the document'}")
             value(item, _below(where, name))

@@ -34,8 +34,10 @@ def _dataset(value: Any, where: str) -> None:
     """A dataset.json, with what nnU-Net's label manager asserts of its labels."""
     _DATASET(value, where)
     labels = value["labels"]
-    if labels.get("background") != 0:
-        raise FormError(f"labels.background is {labels.get('background', 'missing')}, not 0")
+    if "background" not in labels:
+        raise FormError("labels has no background")
+    if labels["background"] != 0:
+        raise forms.fail(labels["background"], "labels.background", "0")
     foreground = [name for name in labels if name not in ("background", "ignore")]
     order = value.get("regions_class_order")
     if any(isinstance(labels[name], list) and len(labels[name]) > 1 for name in foreground) and (

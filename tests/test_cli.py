@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -38,6 +39,23 @@ def test_unknown_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str
     assert main(["covert"]) == 2
     line = "error: unknown command 'covert' - did you mean 'convert'? 'nnunet_ext -h' lists the commands\n"
     assert capsys.readouterr().err == line
+
+
+def test_an_unknown_command_cannot_steer_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["\x1b[2J\u202e"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown command '\\x1b[2J\\u202e'")
+
+
+def test_a_name_that_the_screen_cannot_show_ends_no_command() -> None:
+    code = "from nnunet_ext import cli\ncli._run = lambda argv: print('\\u4e16 \\udcff')\ncli.main(['x'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "\\u4e16 \\udcff\n"
 
 
 def test_user_error_is_one_line_with_code_file_and_remedy() -> None:

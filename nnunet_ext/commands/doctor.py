@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from nnunet_ext.doctor.finding import Finding
+from nnunet_ext.shown import printable
 
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
@@ -46,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
         for finding in checks:
             findings.append({"part": title, **asdict(finding)})
             if not args.json:
-                print(
-                    f"  {MARKS[finding.status]} {finding.text}"
-                    + (f"\n          -> {finding.remedy}" if finding.remedy else "")
-                )
+                # every name from a file or folder that a finding holds reaches the screen here
+                print(f"  {MARKS[finding.status]} {printable(finding.text)}")
+                if finding.remedy:
+                    print(f"          -> {printable(finding.remedy)}")
     problems = sum(finding["status"] == "problem" for finding in findings)
     if args.json:
         print(json.dumps({"problems": problems, "findings": findings}, indent=2))

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_pp", action="store_true", help="plan only, preprocess nothing")
     parser.add_argument("--dry-run", action="store_true", help="show the plans, write nothing")
+    parser.add_argument("--trust", action="store_true", help="import whatever classes plans of this name already name")
     parser.add_argument("--json", action="store_true", help="print the table as JSON, in bytes")
     parser.epilog = "example: nnunet_ext plan -d 137 -a CFNet -gpu_memory_target 24"
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         configurations=tuple(args.configurations or ()),
         spacing=None if args.overwrite_target_spacing is None else tuple(args.overwrite_target_spacing),
     )
-    make_plans.check(wanted)
+    make_plans.check(wanted, args.trust)
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)

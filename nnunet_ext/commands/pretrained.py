@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunet_ext.shown import command, printable
     from nnunet_ext.trainers.pretrained import start_checkpoint
 
     named = {"cnn": args.cnn, "transformer": args.transformer}
@@ -45,11 +46,9 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         trust=args.trust,
     )
-    print(report)
-    print(f"written: {args.output}")
-    plans = "" if args.plans == "nnUNetPlans" else f" -p {args.plans}"
-    print(
-        f"next: nnUNetv2_train {args.dataset} {args.configuration} 0 -tr {args.trainer}{plans} "
-        f"-pretrained_weights {args.output}"
-    )
+    print(printable(report, keep="\n"))  # it names tensors of the file
+    print(printable(f"written: {args.output}"))
+    plans = () if args.plans == "nnUNetPlans" else ("-p", args.plans)
+    train = ("nnUNetv2_train", args.dataset, args.configuration, 0, "-tr", args.trainer, *plans)
+    print(f"next: {command([*train, '-pretrained_weights', args.output])}")
     return 0

@@ -10,6 +10,7 @@ from nnunet_ext.demo.workspace import Workspace
 from nnunet_ext.evaluation.folders import evaluate_folder, load_dataset_json
 from nnunet_ext.report.curves import read_model, write_training_curves
 from nnunet_ext.report.overlay import load_view, worst_median_best, write_overlay
+from nnunet_ext.shown import csv_cell
 
 PREDICTIONS = {**{name: name for name in CONFIGURATIONS}, ENSEMBLE: "ensemble", POSTPROCESSED: "postprocessed"}
 # Edema shows on FLAIR, the enhancing rim on T1 after contrast.
@@ -29,9 +30,10 @@ def evaluate_and_draw(workspace: Workspace, settings: Settings, unseen: str) -> 
     references = raw / "labelsTr"
     folders = {model: workspace.folder / "predictions" / folder for model, folder in PREDICTIONS.items()}
     tables = {model: evaluate_folder(folder, references, dataset) for model, folder in folders.items()}
-    pd.concat([table.assign(model=model) for model, table in tables.items()]).set_index("model").to_csv(
-        workspace.folder / "dice.csv"
-    )
+    together = pd.concat([table.assign(model=model) for model, table in tables.items()])
+    for column in ("case", "region"):  # the columns of text from files
+        together[column] = together[column].map(csv_cell)
+    together.set_index("model").to_csv(workspace.folder / "dice.csv")
     chosen = {model: table[table["policy"] == POLICY] for model, table in tables.items() if model != POSTPROCESSED}
     channels = {name: int(number) for number, name in dataset["channel_names"].items()}
     views = [

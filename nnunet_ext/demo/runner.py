@@ -9,6 +9,7 @@ from nnunet_ext.demo.settings import Settings
 from nnunet_ext.demo.steps import STEPS, Demo
 from nnunet_ext.demo.workers import open_workers
 from nnunet_ext.demo.workspace import StepFailed, Workspace, open_workspace
+from nnunet_ext.shown import command
 
 OWN_DATA = """\
 With your own download (the three nnUNet_ folders set to your own places, a GPU at hand):
@@ -35,13 +36,13 @@ def run_demo(folder: Path, seed: int, settings: Settings | None = None) -> int:
     print(f"folder: {workspace.folder}")
     print("typed in this folder, with")
     for name, path in workspace.nnunet_folders().items():
-        print(f"  export {name}={path}")
+        print(f"  export {name}={command([path])}")
     workers = open_workers(workspace)
     try:
         with Progress([(step.title, step.seconds) for step in STEPS]) as progress:
             demo = Demo(workspace, settings, workers, progress)
             for step in STEPS:
-                lines = [f"  $ {' '.join(command)}" for command in step.commands(workspace, settings)]
+                lines = [f"  $ {command(words)}" for words in step.commands(workspace, settings)]
                 note = [f"  ({step.note})"] if step.note else []
                 progress.say("\n".join(["", step.title, *lines, *note]))
                 progress.begin_step(step.parts(settings))

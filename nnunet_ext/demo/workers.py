@@ -22,6 +22,8 @@ from typing import Any
 
 from nnunet_ext.demo.settings import CONFIGURATIONS, PLANS, TRAINING_ID, Settings
 from nnunet_ext.demo.workspace import StepFailed, Workspace, executable
+from nnunet_ext.files import read_json
+from nnunet_ext.shown import command as line_of
 
 # nnU-Net draws 1e8 intensities for its fingerprint; they matter for CT alone and cost 5 GB of memory and half a minute.
 INTENSITIES = 1e5
@@ -88,7 +90,7 @@ def plan_and_preprocess(settings: Settings) -> None:
         os.environ["nnUNet_n_proc_DA"] = augmentation_processes
     preprocess_dataset(TRAINING_ID, STOCK_PLANS, CONFIGURATIONS, (1,) * len(CONFIGURATIONS), False)
     folder = Path(os.environ["nnUNet_preprocessed"], name)
-    plans = json.loads((folder / f"{STOCK_PLANS}.json").read_text(encoding="utf-8"))
+    plans = read_json(folder / f"{STOCK_PLANS}.json")
     small = small_plans(
         plans,
         PLANS,
@@ -135,7 +137,7 @@ def run_entry_point(command: Sequence[str], folder: str) -> None:
     Raises:
         StepFailed: the command does not understand its arguments.
     """
-    print(f"\n$ {' '.join(command)}", flush=True)
+    print(f"\n$ {line_of(command)}", flush=True)
     (script,) = entry_points(group="console_scripts", name=command[0])
     arguments, sys.argv = sys.argv, list(command)
     before = Path.cwd()
@@ -144,7 +146,7 @@ def run_entry_point(command: Sequence[str], folder: str) -> None:
         script.load()()
     except SystemExit as end:
         if end.code:
-            raise StepFailed(f"'{' '.join(command)}' ended with exit code {end.code}") from end
+            raise StepFailed(f"'{line_of(command)}' ended with exit code {end.code}") from end
     finally:
         os.chdir(before)
         sys.argv = arguments
@@ -158,7 +160,7 @@ def train_by_command(command: Sequence[str], folder: str) -> None:
     """
     done = subprocess.run([*executable(command[0]), *command[1:]], cwd=folder, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        raise StepFailed(f"'{' '.join(command)}' ended with exit code {done.returncode}")
+        raise StepFailed(f"'{line_of(command)}' ended with exit code {done.returncode}")
 
 
 def submit_trainings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from nnunet_ext.demo.settings import TRAINING_ID
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_json
+from nnunet_ext.shown import command as line_of
 
 MARK = ".nnunet_ext_demo"
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -64,8 +65,7 @@ class Workspace:
 
     def inference_information(self) -> dict:
         """What ``nnUNetv2_find_best_configuration`` chose."""
-        file = self.results() / "inference_information.json"
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(self.results() / "inference_information.json")
 
     def nnunet_folders(self) -> dict[str, str]:
         """nnU-Net's three variables for this demo."""
@@ -129,7 +129,7 @@ def run_commands(workspace: Workspace, commands: Sequence[Sequence[str]]) -> Non
     try:
         with workspace.log.open("ab") as log:
             for command in commands:
-                log.write(f"\n$ {' '.join(command)}\n".encode())
+                log.write(f"\n$ {line_of(command)}\n".encode())
                 log.flush()
                 running.append(
                     (
@@ -151,4 +151,4 @@ def run_commands(workspace: Workspace, commands: Sequence[Sequence[str]]) -> Non
                 process.terminate()
     for command, code in codes:
         if code != 0:
-            raise StepFailed(f"'{' '.join(command)}' ended with exit code {code}")
+            raise StepFailed(f"'{line_of(command)}' ended with exit code {code}")

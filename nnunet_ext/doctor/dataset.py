@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
 from nnunet_ext.errors import UserError
+from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
+from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.shown import command
 from nnunet_ext.trainers import splits
 
+SPLITS = "splits_final.json"
+#: what reading the folds that are trained with gave: them, or why not
+Folds = tuple[list[dict[str, list[str]]] | None, UserError | None]
 DEFAULT_FOLDS = 5
+#: numbers and names that a line lists before it says how many more there are
+LISTED = 10
+# a conversion that runs again leaves these files as they are, so that a bad one must go first
+CONVERT_ANEW = "remove it and convert the dataset again"
+_FOLD = re.compile(r"fold_(0|[1-9]\d{0,8})")
 
 
 def check_files(dataset_id: int) -> Iterator[Finding]:
@@ -20,6 +31,10 @@ def check_files(dataset_id: int) -> Iterator[Finding]:
 
     A hard link follows its source, so an edited download shows here.
     """
+    yield from guarded(_files(dataset_id))
+
+
+def _files(dataset_id: int) -> Iterator[Finding]:
     from nnunet_ext.dataset_conversion.core.provenance import changed_files
 
     raw = _find("nnUNet_raw", dataset_id)
@@ -28,7 +43,10 @@ def check_files(dataset_id: int) -> Iterator[Finding]:
     try:
         changed = changed_files(raw)
     except UserError as error:
-        yield note(str(error))
+        if os.path.lexists(raw / "provenance.json"):
+            yield problem(_told(error), error.remedy or "remove the dataset's folder and convert it again")
+        else:
+            yield note(str(error))
         return
     if changed:
         yield problem(
@@ -44,25 +62,32 @@ def check_dataset(dataset_id: int) -> Iterator[Finding]:
 
     Stale plans, differing split files, unfinished conversions, missing folds and missing probabilities.
     """
+    yield from guarded(_dataset(dataset_id))
+
+
+def _dataset(dataset_id: int) -> Iterator[Finding]:
     places = {name: _find(name, dataset_id) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     if not any(places.values()):
         yield problem(f"no dataset with id {dataset_id} in any of nnU-Net's folders", "'nnunet_ext convert' makes one")
         return
     raw, preprocessed, results = places["nnUNet_raw"], places["nnUNet_preprocessed"], places["nnUNet_results"]
     if raw:
-        yield from _raw(raw, dataset_id)
+        yield from guarded(_raw(raw))
     else:
         yield note(f"dataset {dataset_id} has no raw data here: training and prediction work, planning does not")
+    folds = _read(read_splits, preprocessed / SPLITS) if preprocessed else (None, None)
     if preprocessed:
-        yield from _preprocessed(raw, preprocessed, dataset_id)
+        yield from guarded(_preprocessed(raw, preprocessed, folds, dataset_id))
     elif raw:
         yield note(
             f"{raw.name} is not preprocessed yet",
             f"nnUNetv2_plan_and_preprocess -d {dataset_id} --verify_dataset_integrity",
         )
     if results:
-        for model in sorted(results.glob("*__*__*")):
-            yield from _model(model, preprocessed, dataset_id)
+        used, _ = folds
+        # nnU-Net's own five where no file says otherwise
+        numbers = range(len(used) if used else DEFAULT_FOLDS) if preprocessed else None
+        yield from guarded(_models(results, numbers, dataset_id))
 
 
 def _find(variable: str, dataset_id: int) -> Path | None:
@@ -70,32 +95,56 @@ def _find(variable: str, dataset_id: int) -> Path | None:
     return next(iter(sorted(folder.glob(f"Dataset{dataset_id:03d}_*"))), None) if folder.is_dir() else None
 
 
-def _read(file: Path) -> Any:
-    """Content of a json file, or None when it is missing or broken (the caller tells)."""
+def _told(error: UserError) -> str:
+    """An error without its remedy."""
+    return str(UserError(error.message, error.file))
+
+
+def _read(read: Callable[[Path], Any], file: Path) -> tuple[Any, UserError | None]:
+    """The content of a file, None where there is none or it is something else; and why the latter."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return read(file), None
+    except FileNotFoundError:
+        return None, None
+    except UserError as error:
+        return None, error
 
 
-def _raw(raw: Path, dataset_id: int) -> Iterator[Finding]:
-    description = _read(raw / "dataset.json")
-    if not isinstance(description, dict):
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it is missing."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _raw(raw: Path) -> Iterator[Finding]:
+    description, wrong = _read(read_dataset_json, raw / "dataset.json")
+    if wrong:
+        yield problem(_told(wrong), CONVERT_ANEW)
+        return
+    if description is None:
         unfinished = (raw / ".convert.jsonl").exists()
         yield problem(
             f"{raw} has no readable dataset.json" + (": its conversion did not finish" if unfinished else ""),
             "run the same 'nnunet_ext convert' again, it resumes" if unfinished else "convert the dataset again",
         )
         return
-    ending = description.get("file_ending", "")
-    dangling = [path.name for path in (raw / "imagesTr").glob("*") if path.is_symlink() and not path.exists()]
+    ending = description.get("file_ending")
+    if ending is None:
+        yield problem(f"{raw / 'dataset.json'} has no file_ending, which nnU-Net needs", CONVERT_ANEW)
+        return
+    images_there, labels_there = _entries(raw / "imagesTr"), _entries(raw / "labelsTr")
+    dangling = [path.name for path in images_there if path.is_symlink() and not path.exists()]
     if dangling:
         yield problem(
             f"{len(dangling)} images of {raw.name} are links to files that are gone, first {sorted(dangling)[0]}",
             "bring the download back to its place, or convert again with '--link copy'",
         )
-    labels = {path.name.removesuffix(ending) for path in (raw / "labelsTr").glob(f"*{ending}")}
-    images = {path.name.removesuffix(ending)[:-5] for path in (raw / "imagesTr").glob(f"*{ending}") if path.exists()}
+    labels = {path.name.removesuffix(ending) for path in labels_there if path.name.endswith(ending)}
+    images = {
+        path.name.removesuffix(ending)[:-5] for path in images_there if path.name.endswith(ending) and path.exists()
+    }
     if "dataset" not in description and labels != images:
         yield problem(
             f"{raw.name}: images and labels do not name the same cases, first {sorted(labels ^ images)[0]}",
@@ -111,25 +160,29 @@ def _raw(raw: Path, dataset_id: int) -> Iterator[Finding]:
         yield ok(f"{raw}: {description.get('numTraining')} training cases, {channels} channels")
 
 
-def _preprocessed(raw: Path | None, preprocessed: Path, dataset_id: int) -> Iterator[Finding]:
-    yield from _splits(raw, preprocessed)
+def _preprocessed(raw: Path | None, preprocessed: Path, folds: Folds, dataset_id: int) -> Iterator[Finding]:
+    yield from _splits(raw, preprocessed, folds)
     again = f"nnUNetv2_plan_and_preprocess -d {dataset_id} --clean --verify_dataset_integrity"
     fingerprint = preprocessed / "dataset_fingerprint.json"
-    stored = _read(preprocessed / "dataset.json")
-    original = _read(raw / "dataset.json") if raw else None
+    stored, wrong = _read(read_dataset_json, preprocessed / "dataset.json")
+    if wrong:
+        yield problem(_told(wrong), f"remove it, then {again}")
+    original = _read(read_dataset_json, raw / "dataset.json")[0] if raw else None
+    measured, wrong = _read(read_fingerprint, fingerprint)
+    if wrong:
+        yield problem(_told(wrong), f"remove it, then nnUNetv2_extract_fingerprint -d {dataset_id}")
     if original is not None and stored is not None and _training_relevant(original) != _training_relevant(stored):
         yield problem(
             f"{preprocessed} was made from another version of the dataset: channels, labels or number of cases differ",
             again,
         )
-    fingerprint_cases = len((_read(fingerprint) or {}).get("spacings", []))
-    if original is not None and fingerprint.exists() and fingerprint_cases != original.get("numTraining"):
+    cases = len(measured["spacings"]) if measured else 0
+    if original and measured and cases != original.get("numTraining"):
         yield problem(
-            f"{fingerprint} describes {fingerprint_cases} cases, the dataset has {original.get('numTraining')}: stale",
-            again,
+            f"{fingerprint} describes {cases} cases, the dataset has {original.get('numTraining')}: stale", again
         )
     for plans_file in sorted(preprocessed.glob("*lans*.json")):
-        yield from _plans(plans_file, fingerprint, dataset_id)
+        yield from _plans(plans_file, fingerprint if measured else None, dataset_id)
 
 
 def _training_relevant(description: dict[str, Any]) -> dict[str, Any]:
@@ -139,31 +192,47 @@ def _training_relevant(description: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _splits(raw: Path | None, preprocessed: Path) -> Iterator[Finding]:
-    used = preprocessed / "splits_final.json"
-    warning = splits.difference(raw / used.name, used) if raw else None
-    if warning:
-        yield problem(warning, "remove the old file in the preprocessed folder if no trained fold depends on it")
-    elif used.exists():
-        yield ok(f"{len(_read(used) or [])} folds in {used}")
+def _splits(raw: Path | None, preprocessed: Path, folds: Folds) -> Iterator[Finding]:
+    wanted, wrong = _read(read_splits, raw / SPLITS) if raw else (None, None)
+    if wrong:
+        yield problem(_told(wrong), CONVERT_ANEW)
+    used, wrong = folds
+    if wrong:
+        yield problem(
+            _told(wrong),
+            "put back the folds that were trained with, or remove it before any training: nnU-Net makes new ones",
+        )
+    if raw and wanted and used and not splits.agree(wanted, used):
+        yield problem(
+            splits.warning(raw / SPLITS, preprocessed / SPLITS),
+            "remove the old file in the preprocessed folder if no trained fold depends on it",
+        )
+    elif used:
+        yield ok(f"{len(used)} folds in {preprocessed / SPLITS}")
 
 
-def _plans(plans_file: Path, fingerprint: Path, dataset_id: int) -> Iterator[Finding]:
-    plans = _read(plans_file)
-    if not isinstance(plans, dict) or "configurations" not in plans:
-        yield problem(f"{plans_file} is not a readable plans file", f"nnUNetv2_plan_experiment -d {dataset_id}")
+def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Iterator[Finding]:
+    # nnU-Net's planner reads an old file of the same name before it writes, so that a bad one must go first.
+    again = f"nnUNetv2_plan_experiment -d {dataset_id}"
+    plans, wrong = _read(read_plans, plans_file)
+    if wrong:
+        yield problem(_told(wrong), f"remove it, then plan again as before, such as with {again}")
         return
-    name = plans.get("plans_name")
+    name = plans["plans_name"]
+    options = [word for word in (name, *plans["configurations"]) if word.startswith("-")]
+    if options:
+        yield problem(
+            f"{plans_file} has the name {options[0]}, which commands read as an option",
+            "give it a name without the hyphen in front",
+        )
+        return
     if name != plans_file.stem:
         yield problem(
             f"{plans_file} calls itself {name}; results would go to a folder of that name",
             "make plans_name and file name equal",
         )
-    if fingerprint.exists() and plans_file.stat().st_mtime < fingerprint.stat().st_mtime:
-        yield problem(
-            f"{plans_file} is older than {fingerprint.name}: the plans are stale",
-            f"nnUNetv2_plan_experiment -d {dataset_id}",
-        )
+    if fingerprint and plans_file.stat().st_mtime < fingerprint.stat().st_mtime:
+        yield problem(f"{plans_file} is older than {fingerprint.name}: the plans are stale", again)
     missing = []
     for configuration, settings in plans["configurations"].items():
         identifier = settings.get("data_identifier")
@@ -171,41 +240,80 @@ def _plans(plans_file: Path, fingerprint: Path, dataset_id: int) -> Iterator[Fin
             missing.append(configuration)
     if missing:
         yield note(
-            f"{name}: no preprocessed data for {', '.join(missing)}",
-            f"nnUNetv2_preprocess -d {dataset_id} -plans_name {name} -c {' '.join(missing)}",
+            f"{name}: no preprocessed data for {_some(missing)}",
+            command(["nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *missing]),
         )
     else:
-        yield ok(f"{name}: {', '.join(plans['configurations'])}")
+        yield ok(f"{name}: {_some(plans['configurations'])}")
 
 
-def _model(model: Path, preprocessed: Path | None, dataset_id: int) -> Iterator[Finding]:
-    if not preprocessed:
+def _some(things: Iterable[object]) -> str:
+    """The first of them, with the number of the others: a foreign file may name millions."""
+    words = [str(thing) for thing in things]
+    return ", ".join(words[:LISTED]) + (f" and {len(words) - LISTED} more" if len(words) > LISTED else "")
+
+
+def _words(model: Path) -> tuple[str, str, str] | None:
+    """Trainer, plans and configuration of a model's folder; None where commands could not name them."""
+    trainer, plans, configuration = model.name.split("__")[:3]
+    named = all(word and not word.startswith("-") for word in (trainer, plans, configuration))
+    return (trainer, plans, configuration) if named else None
+
+
+def _caution(models: Sequence[Path], dataset_id: int) -> Finding:
+    """What stock commands do with a model of somebody else, said once for all models."""
+    named = filter(None, map(_words, models))
+    trainer, plans, configuration = next(named, ("TRAINER", "PLANS", "CONFIGURATION"))
+    return note(
+        "if somebody else trained a model here: nnUNetv2_predict executes what its checkpoints hold, as do "
+        "-pretrained_weights and, for trainers other than ours, --c and --val of nnUNetv2_train; nnUNetv2_ensemble and "
+        "nnUNetv2_apply_postprocessing execute what .pkl files hold. 'nnunet_ext predict' refuses such checkpoints",
+        command(
+            [
+                *("nnunet_ext", "predict", "-i", "IMAGES", "-o", "OUT", "-d", dataset_id),
+                *("-c", configuration, "-tr", trainer, "-p", plans),
+            ]
+        ),
+    )
+
+
+def _models(results: Path, folds: range | None, dataset_id: int) -> Iterator[Finding]:
+    models = [model for model in sorted(results.glob("*__*__*")) if model.is_dir()]
+    if not models:
+        return
+    yield _caution(models, dataset_id)
+    for model in models:
+        yield from _model(model, folds, dataset_id)
+
+
+def _model(model: Path, folds: range | None, dataset_id: int) -> Iterator[Finding]:
+    words = _words(model)
+    if words is None:
+        yield note(f"{model.name}: not named TRAINER__PLANS__CONFIGURATION, so that no command of nnU-Net finds it")
+        return
+    if folds is None:
         yield note(f"{model.name}: no preprocessed data here, so it can predict but not be trained or selected")
         return
     if (model / "fold_all").is_dir():
         yield note(f"{model.name}: trained on all cases (fold_all), which nnUNetv2_find_best_configuration cannot use")
-    trainer, plans, configuration = model.name.split("__")[:3]
-    command = f"nnUNetv2_train {dataset_id} {configuration} FOLD -tr {trainer} -p {plans}"
-    folds = {fold: model / f"fold_{fold}" for fold in _folds(preprocessed)}
-    begun = [fold for fold, folder in folds.items() if any(folder.glob("checkpoint_*.pth"))]
+    trainer, plans, configuration = words
+    train = command(["nnUNetv2_train", dataset_id, configuration, "FOLD", "-tr", trainer, "-p", plans])
+    found = sorted(int(match[1]) for match in map(_FOLD.fullmatch, (path.name for path in _entries(model))) if match)
+    there = {fold: model / f"fold_{fold}" for fold in found if fold in folds}
+    begun = [fold for fold, folder in there.items() if any(folder.glob("checkpoint_*.pth"))]
     if (model / "fold_all").is_dir() and not begun:
         return
-    finished = [fold for fold, folder in folds.items() if (folder / "checkpoint_final.pth").exists()]
-    validated = [fold for fold in finished if (folds[fold] / "validation" / "summary.json").exists()]
-    with_npz = [fold for fold in validated if any((folds[fold] / "validation").glob("*.npz"))]
+    finished = [fold for fold, folder in there.items() if (folder / "checkpoint_final.pth").exists()]
+    validated = [fold for fold in finished if (there[fold] / "validation" / "summary.json").exists()]
+    with_npz = [fold for fold in validated if any((there[fold] / "validation").glob("*.npz"))]
     faults = (
-        (set(begun) - set(finished), "did not finish", f"resume: {command} --npz --c"),
-        (set(folds) - set(begun), "are not trained; nnUNetv2_find_best_configuration needs all", f"{command} --npz"),
-        (set(finished) - set(validated), "have no validation results", f"{command} --val --npz"),
-        (set(validated) - set(with_npz), "have no .npz probabilities, needed to ensemble", f"{command} --val --npz"),
+        (set(begun) - set(finished), "did not finish", f"resume: {train} --npz --c"),
+        (set(folds) - set(begun), "are not trained; nnUNetv2_find_best_configuration needs all", f"{train} --npz"),
+        (set(finished) - set(validated), "have no validation results", f"{train} --val --npz"),
+        (set(validated) - set(with_npz), "have no .npz probabilities, needed to ensemble", f"{train} --val --npz"),
     )
     for numbers, fault, remedy in faults:
         if numbers:
-            yield problem(f"{model.name}: folds {', '.join(map(str, sorted(numbers)))} {fault}", remedy)
+            yield problem(f"{model.name}: folds {_some(sorted(numbers))} {fault}", remedy)
     if with_npz == list(folds):
         yield ok(f"{model.name}: {len(folds)} folds with probabilities")
-
-
-def _folds(preprocessed: Path) -> range:
-    """The folds of the dataset; nnU-Net's own five where no file says otherwise."""
-    return range(len(_read(preprocessed / "splits_final.json") or range(DEFAULT_FOLDS)))

@@ -81,7 +81,7 @@ def _torch() -> Iterator[Finding]:
         torch = importlib.import_module("torch")
     except Exception as error:
         yield problem(
-            f"torch cannot be imported: {error}", "install torch and torchvision together from the same place"
+            f"torch cannot be imported: {_reason(error)}", "install torch and torchvision together from the same place"
         )
         return
     if numbers(torch.__version__)[:2] == (2, 9):
@@ -94,15 +94,19 @@ def _torch() -> Iterator[Finding]:
     try:
         torchvision = importlib.import_module("torchvision")
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         yield problem(
-            f"torchvision does not fit torch {torch.__version__} ({reason}); "
+            f"torchvision does not fit torch {torch.__version__} ({_reason(error)}); "
             "nnU-Net's search for trainers imports it and fails",
             "install torch and torchvision together from the same place, both for CPU or both for CUDA; until then "
             "'nnunet_ext train' and 'nnunet_ext predict' work around it",
         )
         return
     yield ok(f"torchvision {torchvision.__version__} fits torch")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _distutils() -> Iterator[Finding]:

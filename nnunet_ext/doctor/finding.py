@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,3 +34,12 @@ def note(text: str, remedy: str = "") -> Finding:
 
 def problem(text: str, remedy: str) -> Finding:
     return Finding("problem", text, remedy)
+
+
+def guarded(checks: Iterator[Finding]) -> Iterator[Finding]:
+    """The checks, ended with a problem where a folder or file may not be looked at."""
+    try:
+        yield from checks
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        yield problem(f"cannot be looked at: {error.strerror or error}{where}", "mend its permissions")

@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
+from nnunet_ext.shown import command
 
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 LOW_SPACE_GIB = 20
@@ -18,8 +19,8 @@ LOW_SPACE_GIB = 20
 def check_folders() -> Iterator[Finding]:
     """Set, existing, writable, with space; and one dataset name an id."""
     for name in FOLDERS:
-        yield from _folder(name)
-    yield from _one_name_per_id()
+        yield from guarded(_folder(name))
+    yield from guarded(_one_name_per_id())
     yield from _settings()
 
 
@@ -30,7 +31,7 @@ def _folder(name: str) -> Iterator[Finding]:
         return
     folder = Path(value)
     if not folder.is_dir():
-        yield problem(f"{name} = {folder} is not a folder", f"mkdir -p '{folder}'")
+        yield problem(f"{name} = {folder} is not a folder", command(["mkdir", "-p", folder]))
         return
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE, register
 from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.shown import command
 from nnunet_ext.trainers.registry import TRAINERS, canonical_name
 
 
@@ -22,7 +23,7 @@ def check_discovery() -> Iterator[Finding]:
     else:
         yield problem(
             f"the site file of the plugin was not read: {VARIABLE} lacks {DISCOVERY_FOLDER}",
-            f"export {VARIABLE}={DISCOVERY_FOLDER} (or use 'nnunet_ext train' and 'nnunet_ext predict')",
+            f"export {VARIABLE}={command([DISCOVERY_FOLDER])} (or use 'nnunet_ext train' and 'nnunet_ext predict')",
         )
         register()  # so that the look-ups below tell about the trainers, not about this again
     for folder in folders:

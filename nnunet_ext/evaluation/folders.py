@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,19 +12,21 @@ from tqdm import tqdm
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.images import read_label_map
 from nnunet_ext.evaluation.metrics import METRICS, POLICIES, compare, score
+from nnunet_ext.nnunet_json import read_dataset_json
 
 
 def load_dataset_json(path: Path) -> dict:
-    """nnU-Net's dataset.json. Raises ``UserError`` if it is missing or lacks ``labels`` or ``file_ending``."""
+    """nnU-Net's dataset.json. Raises ``UserError`` if it is missing, something else, or cannot be evaluated with."""
     try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
+        dataset = read_dataset_json(path)
     except FileNotFoundError:
         raise UserError("dataset.json not found", file=path) from None
-    except ValueError as error:
-        raise UserError(f"not valid JSON: {error}", file=path) from None
-    missing = [key for key in ("labels", "file_ending") if key not in dataset]
-    if missing:
-        raise UserError(f"dataset.json lacks {' and '.join(missing)}", file=path)
+    if "file_ending" not in dataset:
+        raise UserError("dataset.json lacks file_ending", file=path)
+    if isinstance(dataset["labels"].get("ignore"), list):
+        raise UserError("dataset.json gives a list where nnU-Net's ignore label is a single number", file=path)
+    if not foreground(dataset):
+        raise UserError("dataset.json names no label but background and ignore", file=path)
     return dataset
 
 
@@ -44,11 +45,11 @@ def _same_cases(predictions: Path, references: Path, file_ending: str) -> list[s
         if not folder.is_dir():
             raise UserError("folder not found", file=folder)
     predicted, known = (
-        # macOS leaves hidden files (._NAME) beside those that it copies.
+        # macOS leaves hidden files (._NAME) beside those that it copies. The ending is foreign text: no pattern.
         {
             path.name.removesuffix(file_ending)
-            for path in folder.glob(f"*{file_ending}")
-            if not path.name.startswith(".")
+            for path in folder.iterdir()
+            if path.name.endswith(file_ending) and not path.name.startswith(".")
         }
         for folder in (predictions, references)
     )

@@ -19,6 +19,8 @@ _REMEDY = "plan the dataset again"
 # Bounds far above every real plan, so that no list or network of a foreign plan eats the memory.
 _MAX_STAGES, _MAX_LAYERS, _MAX_EDGE, _MAX_FEATURES, _MAX_BATCH = 32, 128, 1 << 16, 1 << 16, 1 << 20
 
+_MAX_CONFIGURATIONS, _MAX_INHERITED, _MAX_BYTES = 256, 16, 1 << 24
+
 _LAYERS = forms.between(0, _MAX_LAYERS)
 _EDGES = forms.list_of(forms.between(1, _MAX_EDGE), at_most=3, nonempty=True)
 
@@ -51,6 +53,13 @@ _ARCHITECTURE_KEYWORDS = forms.record(
 )
 
 
+def _name(value: Any, where: str) -> None:
+    """A single name that a command does not read as an option."""
+    forms.component(value, where)
+    if value.startswith("-"):
+        raise forms.fail(value, where, "a name without a hyphen in front, which commands read as an option")
+
+
 def _architecture(value: Any, where: str) -> None:
     forms.record(
         {
@@ -69,7 +78,7 @@ def _architecture(value: Any, where: str) -> None:
 
 _CONFIGURATION_KEYS: dict[str, forms.Form] = {
     "architecture": _architecture,
-    "inherits_from": forms.component,
+    "inherits_from": _name,
     # nnU-Net removes and makes the folder of this name, and searches its own packages for these classes
     "data_identifier": forms.component,
     "preprocessor_name": forms.identifier,
@@ -86,15 +95,15 @@ _CONFIGURATION_KEYS: dict[str, forms.Form] = {
     "median_image_size_in_voxels": forms.list_of(forms.number, at_most=3, nonempty=True),
     "spacing": forms.list_of(forms.number, at_most=3, nonempty=True),
     "batch_dice": forms.boolean,
-    "previous_stage": forms.optional(forms.component),
-    "next_stage": forms.optional(forms.either(forms.list_of(forms.component), forms.component)),
+    "previous_stage": forms.optional(_name),
+    "next_stage": forms.optional(forms.either(forms.list_of(_name), _name)),
 }
 _CONFIGURATION = forms.record({}, _CONFIGURATION_KEYS)
 _PLANS = forms.record(
     {
-        "plans_name": forms.component,
-        "dataset_name": forms.component,
-        "configurations": forms.mapping(forms.component, _CONFIGURATION),
+        "plans_name": _name,
+        "dataset_name": _name,
+        "configurations": forms.mapping(_name, _CONFIGURATION),
     },
     {
         "image_reader_writer": forms.identifier,
@@ -120,6 +129,8 @@ _PLANS = forms.record(
 
 def _form(content: Any, where: str) -> None:
     _PLANS(content, where)
+    if len(content["configurations"]) > _MAX_CONFIGURATIONS:
+        raise FormError(f"configurations has {len(content['configurations'])} entries, more than {_MAX_CONFIGURATIONS}")
     for name in content["configurations"]:
         _resolved(content["configurations"], name)
 
@@ -134,6 +145,8 @@ def _resolved(configurations: Mapping[str, Any], name: str) -> Mapping[str, Any]
             raise FormError(f"configurations.{seen[-1]} inherits from {following}, which is not there")
         if following in seen:
             raise FormError(f"configurations.{name} inherits from itself")
+        if len(seen) == _MAX_INHERITED:
+            raise FormError(f"configurations.{name} inherits through more than {_MAX_INHERITED} others")
         seen.append(following)
         merged = {**configurations[following], **merged}
         following = configurations[following].get("inherits_from")
@@ -155,7 +168,7 @@ def read_plans(file: Path) -> dict[str, Any]:
         UserError: it is missing, no JSON, or of another form, such as that of another major version.
     """
     try:
-        return read_document(file, _form, _KIND, _REMEDY)
+        return read_document(file, _form, _KIND, _REMEDY, _MAX_BYTES)
     except FileNotFoundError as error:
         raise UserError("there are no such plans", file=file, remedy="'nnunet_ext plan' makes them") from error
     except UserError as error:

@@ -15,11 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
 from nnunet_ext.report.style import LIGHT, save
+from nnunet_ext.shown import plot_text
 
+#: bytes of a training log; 1000 epochs take a quarter of a MB
+MAX_LOG_BYTES = 1 << 26
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
 TIMESTAMP = r"^\S+ \S+: +"
-EPOCH = re.compile(TIMESTAMP + r"Epoch (\d+)\s*$")
+EPOCH = re.compile(TIMESTAMP + r"Epoch (\d{1,9})\s*$")
 VALUES = {
     "lrs": re.compile(TIMESTAMP + rf"Current learning rate: ({NUMBER})"),
     "train_losses": re.compile(TIMESTAMP + rf"train_loss ({NUMBER})"),
@@ -28,7 +32,7 @@ VALUES = {
 }
 PSEUDO_DICE = re.compile(TIMESTAMP + r"Pseudo dice \[(.*)\]")
 # NumPy 2 prints its scalars with their type.
-SCALAR = re.compile(r"np\.float\d+\((.*?)\)")
+SCALAR = re.compile(r"np\.float\d+\(([^()]*)\)")
 
 
 def read_training_log(fold: Path) -> pd.DataFrame:
@@ -38,23 +42,25 @@ def read_training_log(fold: Path) -> pd.DataFrame:
     ended is left out. ``mean_fg_dice`` is over random patches of the validation fold: not a Dice per case.
 
     Raises:
-        UserError: the folder holds no training log, or none with a finished epoch.
+        UserError: the folder holds no training log, none with a finished epoch, or one that is no log.
     """
-    logs = sorted(fold.glob("training_log_*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    found_logs = [path for path in fold.glob("training_log_*.txt") if path.exists()]
+    logs = sorted(found_logs, key=lambda path: path.stat().st_mtime_ns)
     if not logs:
         raise UserError("no training_log_*.txt in this folder", file=fold, remedy="name a fold_N folder of a training")
     epochs: dict[int, dict[str, float]] = {}
     for log in logs:
         row: dict[str, float] = {}
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular_file(log, MAX_LOG_BYTES).decode("utf-8", errors="replace").splitlines():
             if found := EPOCH.match(line):
                 row = epochs[int(found[1])] = {}
             for column, pattern in VALUES.items():
                 if found := pattern.match(line):
                     row[column] = float(found[1])
             if found := PSEUDO_DICE.match(line):
-                parts = pd.Series([float(part) for part in SCALAR.sub(r"\1", found[1]).split(",")])
-                row["mean_fg_dice"] = parts.mean()
+                row["mean_fg_dice"] = pd.to_numeric(
+                    pd.Series(SCALAR.sub(r"\1", found[1]).split(",")), errors="coerce"
+                ).mean()
     table = pd.DataFrame.from_dict(epochs, orient="index").rename_axis("epoch").sort_index()
     finished = table.dropna(subset=["epoch_seconds"]) if "epoch_seconds" in table else table.iloc[:0]
     if finished.empty:
@@ -89,7 +95,7 @@ def training_curves(models: Mapping[str, pd.DataFrame], title: str = "") -> Figu
                     axis.plot(fold["epoch"], fold[column], color=colour, linewidth=0.8, alpha=0.35)
                 mean = table.groupby("epoch")[column].mean()
                 axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=legend)
-            axis.set_title(f"{name}: {label}", fontsize=10, loc="left")
+            axis.set_title(plot_text(f"{name}: {label}"), fontsize=10, loc="left")
             axis.set_xlabel("epoch", fontsize=9)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.tick_params(labelsize=8)
@@ -98,7 +104,7 @@ def training_curves(models: Mapping[str, pd.DataFrame], title: str = "") -> Figu
         left.legend(frameon=False, fontsize=8)
         right.set_ylim(0, 1)
     folds = max(table["fold"].nunique() for table in models.values())
-    figure.suptitle(f"{title}\nthin: single folds ({folds}), bold: their mean".strip(), fontsize=10)
+    figure.suptitle(f"{plot_text(title)}\nthin: single folds ({folds}), bold: their mean".strip(), fontsize=10)
     return figure
 
 

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.folders import foreground
 from nnunet_ext.evaluation.images import read_image, read_label_map
 from nnunet_ext.report.style import DARK, REGIONS, save
+from nnunet_ext.shown import plot_text
 
 OPACITY = 0.6
 TILE = 1.9  # inches across
@@ -96,7 +98,7 @@ def _show_outline(axis: Axes, plane: np.ndarray, values: Sequence[int]) -> None:
 
 def _dice_line(dice: Mapping[str, float], short: Mapping[str, str]) -> str:
     values = {region: "-" if np.isnan(value) else f"{value:.2f}" for region, value in dice.items()}
-    return "   ".join(f"{short[region]} {value}" for region, value in values.items())
+    return plot_text("   ".join(f"{short[region]} {value}" for region, value in values.items()))
 
 
 def _initials(regions: Sequence[str]) -> dict[str, str]:
@@ -115,8 +117,13 @@ def overlay(views: Sequence[CaseView], dataset: Mapping, title: str = "") -> Fig
         views: rows from top to bottom, all with the same columns.
         dataset: content of dataset.json, for names and label values.
         title: of the whole figure.
+
+    Raises:
+        UserError: the dataset has no label to show.
     """
     regions = foreground(dataset)
+    if not regions:
+        raise UserError("the dataset.json names no label but background and ignore")
     short = _initials(list(regions))
     outermost = next(iter(regions.values()))
     first = views[0]
@@ -144,15 +151,17 @@ def overlay(views: Sequence[CaseView], dataset: Mapping, title: str = "") -> Fig
                 _show_labels(axis, _plane(view.predictions[column], index), regions)
                 _show_outline(axis, reference, outermost)
                 axis.set_xlabel(_dice_line(view.dice[column], short), fontsize=7, color=DARK["text"])
-        row[0].set_ylabel(view.title, fontsize=8, color=DARK["text"])
+        row[0].set_ylabel(plot_text(view.title), fontsize=8, color=DARK["text"])
     for axis, column in zip(axes[0], columns, strict=True):
-        axis.set_title(column, fontsize=9, color=DARK["text"])
+        axis.set_title(plot_text(column), fontsize=9, color=DARK["text"])
     handles: list[Patch | Line2D] = [
-        Patch(facecolor=colour, label=name if short[name] == name else f"{name} ({short[name]})")
+        Patch(facecolor=colour, label=plot_text(name if short[name] == name else f"{name} ({short[name]})"))
         for colour, name in zip(REGIONS, regions, strict=False)
     ]
     handles.append(
-        Line2D([], [], color="white", linewidth=1.2, label=f"outline of the reference ({next(iter(regions))})")
+        Line2D(
+            [], [], color="white", linewidth=1.2, label=plot_text(f"outline of the reference ({next(iter(regions))})")
+        )
     )
     figure.legend(
         handles=handles,
@@ -163,7 +172,7 @@ def overlay(views: Sequence[CaseView], dataset: Mapping, title: str = "") -> Fig
         labelcolor=DARK["text"],
     )
     if title:
-        figure.suptitle(title, fontsize=10, color=DARK["text"])
+        figure.suptitle(plot_text(title), fontsize=10, color=DARK["text"])
     return figure
 
 

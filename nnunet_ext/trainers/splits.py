@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.nnunet_json import read_splits
 
+Folds = Sequence[Mapping[str, Sequence[str]]]
+
 
 def difference(raw: Path, preprocessed: Path) -> str | None:
     """One line naming both files if the preprocessed folds differ from the raw ones, else None.
 
-    The same rule as in nnU-Net's planning, which stops there with a bare assertion: every fold of the raw file must
-    be found unchanged, further folds are allowed. A file that is missing or unreadable is no difference: nnU-Net and
-    the doctor speak of it themselves.
+    A file that is missing or unreadable is no difference: nnU-Net and the doctor speak of it themselves.
     """
     try:
         wanted, used = read_splits(raw), read_splits(preprocessed)
     except (FileNotFoundError, UserError):
         return None
-    same = len(used) >= len(wanted) and all(
+    return None if agree(wanted, used) else warning(raw, preprocessed)
+
+
+def agree(wanted: Folds, used: Folds) -> bool:
+    """The same rule as in nnU-Net's planning, which stops there with a bare assertion: every fold wanted must be found
+    unchanged, further folds are allowed."""
+    return len(used) >= len(wanted) and all(
         set(one[part]) == set(other[part])
         for one, other in zip(wanted, used, strict=False)
         for part in ("train", "val")
     )
-    if same:
-        return None
+
+
+def warning(raw: Path, preprocessed: Path) -> str:
+    """The line that tells of folds which do not agree."""
     return (
         f"the folds in {preprocessed} differ from those in {raw}; training uses the former. "
         f"To use the latter, delete {preprocessed}, plan again, and train every fold anew"

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from nnunet_ext.demo.runner import OWN_DATA
 from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE, Settings
 from nnunet_ext.demo.steps import STEPS
 from nnunet_ext.demo.verdict import MODELS, POLICY
-from nnunet_ext.demo.workspace import StepFailed, executable, open_workspace
+from nnunet_ext.demo.workspace import NNUNET_FOLDERS, StepFailed, executable, open_workspace
 from nnunet_ext.trainers import registry
 
 
@@ -137,6 +138,27 @@ def test_two_demos_of_different_seed_share_no_phantom(tmp_path):
 def test_the_last_lines_name_commands_that_exist():
     for line in OWN_DATA.splitlines()[1:-1]:
         executable(line.split()[0])
+
+
+def test_a_folder_to_export_is_one_word(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "STEPS", ())
+    monkeypatch.setattr(runner, "_report", lambda *_: 0)
+    folder = tmp_path / "it's $(here)"
+    runner.run_demo(folder, 0)
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  export")]
+    assert lines == [["export", f"{name}={folder / name}"] for name in NNUNET_FOLDERS]
+
+
+def test_a_cell_that_a_spreadsheet_would_run_becomes_text(workspace, monkeypatch):
+    case = {"case": "=cmd()", "region": "@x", "policy": POLICY, "Dice": 0.5}
+    monkeypatch.setattr(pictures, "load_dataset_json", lambda _: {"channel_names": {}, "file_ending": ".nii.gz"})
+    monkeypatch.setattr(pictures, "evaluate_folder", lambda *_: pd.DataFrame([case]))
+    monkeypatch.setattr(pictures, "worst_median_best", lambda _: {})
+    for name in ("write_overlay", "read_model", "write_training_curves"):
+        monkeypatch.setattr(pictures, name, lambda *_: None)
+    pictures.evaluate_and_draw(workspace, Settings(), "unseen")
+    table = pictures.read_tables(workspace)["ensemble"]
+    assert table[["case", "region", "Dice"]].values.tolist() == [["'=cmd()", "'@x", 0.5]]
 
 
 def test_a_failing_step_ends_the_demo_with_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):

@@ -27,32 +27,6 @@ def write(file: Path, content: object) -> None:
     file.write_text(json.dumps(content))
 
 
-@pytest.fixture
-def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A healthy dataset 7 in all three folders: two cases, one plans file, five finished folds."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    raw, preprocessed = tmp_path / "nnUNet_raw/Dataset007_X", tmp_path / "nnUNet_preprocessed/Dataset007_X"
-    for case in ("a", "b"):
-        for file in (raw / "imagesTr" / f"{case}_0000.png", raw / "labelsTr" / f"{case}.png"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-    for place in (raw, preprocessed):
-        write(place / "dataset.json", DESCRIPTION)
-        write(place / "splits_final.json", [{"train": ["a"], "val": ["b"]}] * 5)
-    write(preprocessed / "dataset_fingerprint.json", {"spacings": [1, 1]})
-    write(preprocessed / "nnUNetPlans.json",
-          {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"data_identifier": "data"}}})  # fmt: skip
-    (preprocessed / "data").mkdir()
-    for fold in range(5):
-        folder = tmp_path / "nnUNet_results/Dataset007_X" / MODEL / f"fold_{fold}"
-        write(folder / "validation" / "summary.json", {})
-        (folder / "validation" / "a.npz").touch()
-        (folder / "checkpoint_final.pth").touch()
-    return tmp_path
-
-
 def problems() -> list[Finding]:
     return [finding for finding in check_dataset(7) if finding.status == "problem"]
 
@@ -95,8 +69,9 @@ def test_a_model_trained_on_all_cases_or_imported_is_no_problem(dataset: Path) -
 
 
 def test_stale_fingerprint(dataset: Path) -> None:
-    write(dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json", {"spacings": [1, 1, 1]})
-    os.utime(dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json", (0, 0))
+    file = dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json"
+    write(file, json.loads(file.read_text()) | {"spacings": [[1.0, 1.0, 1.0]] * 3})
+    os.utime(file, (0, 0))
     assert "describes 3 cases, the dataset has 2" in only_problem().text
 
 

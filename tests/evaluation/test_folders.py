@@ -144,7 +144,7 @@ def test_unfit_folders_end_in_one_line_that_names_the_fault(folders, spoil, mess
 def test_a_missing_or_incomplete_dataset_json_is_named(tmp_path):
     with pytest.raises(UserError, match="not found"):
         load_dataset_json(tmp_path / "dataset.json")
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {}}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "organ": 1}}))
     with pytest.raises(UserError, match="lacks file_ending"):
         load_dataset_json(tmp_path / "dataset.json")
 

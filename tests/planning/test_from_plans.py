@@ -110,7 +110,7 @@ def test_hands_over_what_the_constructor_asks_for_and_no_more() -> None:
 def test_an_unknown_option_of_plans_that_name_the_network_itself_is_an_error() -> None:
     manager = manager_of("anisotropic_nnUNetPlans", "2d", stream_chanels=[[0], [1, 2]])
     manager.configuration["architecture"]["network_class_name"] = "nnunet_ext.architectures.cfnet.CFNet"
-    with pytest.raises(UserError, match="CFNet cannot be built from these plans: .*stream_chanels"):
+    with pytest.raises(UserError, match=r"CFNet cannot be built from these plans: .*stream_chanels"):
         from_configuration(CFNet, manager, 3, CLASSES, True)
 
 

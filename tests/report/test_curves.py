@@ -9,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.report import curves
 from nnunet_ext.report.curves import read_model, read_training_log, training_curves, write_training_curves
 
 STAMP = "2026-11-21 11:20:33.123456: "
@@ -75,6 +76,51 @@ def test_a_folder_without_a_finished_epoch_is_named(tmp_path, lines, message):
     with pytest.raises(UserError, match=message) as error:
         read_training_log(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_lines_that_no_training_writes_are_passed_over(tmp_path):
+    strange = [
+        STAMP + line
+        for line in (
+            "Epoch " + "9" * 5000,
+            "train_loss 1e999999",
+            "Pseudo dice [x, [1], 0.5, np.float32(np.float32(]",
+            "Pseudo dice []",
+            "Pseudo dice [" + "np.float1(" * 20_000,
+            "Pseudo dice [" + "np.float1(" * 20_000 + "]",
+            "Epoch time: nonsense s",
+        )
+    ]
+    lines = epoch_lines(0, 1, 2, "0.25")
+    write_log(tmp_path, [*lines[:-1], *strange, lines[-1]])
+    row = read_training_log(tmp_path).iloc[0]
+    assert row[["epoch", "train_losses", "val_losses", "epoch_seconds"]].tolist() == [0, float("inf"), 2, 1.5]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices in the tree of files")
+def test_what_is_no_log_is_not_read_without_end(tmp_path, monkeypatch):
+    log = tmp_path / "training_log_x.txt"
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+        make(log)
+        with pytest.raises(UserError, match=r"not a regular file|cannot be read"):
+            read_training_log(tmp_path)
+        log.rmdir() if log.is_dir() else log.unlink()
+    log.symlink_to("gone")
+    with pytest.raises(UserError, match="no training_log"):
+        read_training_log(tmp_path)
+    log.unlink()
+    write_log(tmp_path, epoch_lines(0, 1, 1, "0.1"))
+    monkeypatch.setattr(curves, "MAX_LOG_BYTES", 100)
+    with pytest.raises(UserError, match="larger than"):
+        read_training_log(tmp_path)
+
+
+def test_names_are_text_in_the_figure_and_no_mathematics(tmp_path):
+    write_log(tmp_path / "fold_0", epoch_lines(0, 1, 1, "0.1"))
+    table = read_model(tmp_path)
+    figure = training_curves({"$\\frac$": table, "a\x1b\u202eb": table}, "$\\frac{")
+    assert figure.axes[2].get_title(loc="left") == "a\\x1b\\u202eb: loss"
+    assert write_training_curves({"$\\frac$": table}, tmp_path / "curves.png", "$\\frac{").is_file()
 
 
 def test_a_model_is_all_its_folds(tmp_path):

@@ -78,6 +78,28 @@ def test_titles_scores_and_legend_are_on_the_figure(shape):
     assert legend[:3] == ["whole tumor (WT)", "tumor core (TC)", "enhancing tumor (ET)"]
 
 
+def test_names_are_text_in_the_figure_and_no_mathematics(tmp_path):
+    names = ["$\\frac", "$x$", "a\x1b[2J\u202eb"]
+    dataset = {"labels": dict(zip(names, ([1, 2, 3], [2, 3], 3), strict=True)), "file_ending": ".nii.gz"}
+    case = view()
+    hostile = CaseView(
+        "worst: $\\frac$",
+        {"$\\frac$": case.images["FLAIR"]},
+        case.reference,
+        {"$\\bad{$": case.reference},
+        {"$\\bad{$": dict.fromkeys(names, 0.5)},
+    )
+    figure = overlay([hostile], dataset, "$\\frac$")
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown[2] == "a\\x1b[2J\\u202eb"
+    assert write_overlay([hostile], dataset, tmp_path / "overlay.png", "$\\frac$").is_file()
+
+
+def test_a_dataset_without_a_label_is_told():
+    with pytest.raises(UserError, match="names no label"):
+        overlay([view()], {"labels": {"background": 0, "ignore": 1}})
+
+
 def test_inner_regions_are_painted_over_outer_ones():
     figure = overlay([view()], DATASET)
     fill = figure.axes[1].images[1].get_array()

@@ -93,7 +93,7 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
             str(tmp_path / "w.pth"),
             "-o",
             str(tmp_path / "start.pth"),
-        ],  # fmt: skip
+        ],
     }
 
 
@@ -224,6 +224,25 @@ def test_a_cascade_that_inherits_from_itself_or_from_nothing_is_named(dataset, t
         dataset.write(changed)
         assert main(commands(tmp_path)["estimate"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_chain_of_configurations_costs_no_time_and_ends(dataset, tmp_path, capsys) -> None:
+    changed = copy.deepcopy(dataset.plans)
+    for number in range(4000):
+        changed["configurations"][f"c{number}"] = {"inherits_from": f"c{number - 1}" if number else "2d"}
+    dataset.write(changed)
+    assert main(commands(tmp_path)["estimate"]) == 2
+    assert "entries, more than" in capsys.readouterr().err
+    dataset.write(dataset.plans | {"configurations": dict(list(changed["configurations"].items())[:100])})
+    assert main(commands(tmp_path)["estimate"]) == 2
+    assert "inherits through more than" in capsys.readouterr().err
+
+
+def test_a_name_that_commands_would_read_as_an_option_is_refused(dataset, tmp_path, capsys) -> None:
+    for place in ("plans_name", "dataset_name", "configuration", "previous_stage"):
+        dataset.write(plans_with(dataset.plans, place, "-pretrained_weights=x.pth"))
+        assert main(commands(tmp_path)["estimate"]) == 2
+        assert "read as an option" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_more_than_preprocessed_cases_is_not_removed(

@@ -68,6 +68,16 @@ def test_the_advised_target_is_the_largest_that_the_memory_holds(toy, make_train
     assert f"{ADVICE}{target}," in memory_line.advice(make_trainer(SHORT))
 
 
+def test_foreign_plans_do_not_end_a_training_in_its_advice(toy, make_trainer, monkeypatch) -> None:
+    monkeypatch.setattr(memory_line, "_available", lambda device: None)
+    toy()
+    trainer = make_trainer(SHORT)
+    for noted in (None, [], "x", {"gpu_memory_target_in_gb": "8"}, {"gpu_memory_target_in_gb": float("nan")}):
+        for name in ("x", "Dataset", "Dataset1e5_X", "Dataset$(touch x)_X"):
+            trainer.plans_manager.plans.update({"nnunet_ext": noted, "dataset_name": name})
+            assert "nnunet_ext plan -d ID -a CFNet -gpu_memory_target 8, then" in memory_line.advice(trainer)
+
+
 def test_memory_is_read_from_the_machine_or_left_unsaid(toy, make_trainer, monkeypatch) -> None:
     toy()
     trainer = make_trainer(SHORT)
@@ -79,12 +89,12 @@ def test_memory_is_read_from_the_machine_or_left_unsaid(toy, make_trainer, monke
 
 def test_a_network_that_cannot_be_measured_trains_all_the_same(toy, train, log_of, monkeypatch) -> None:
     def refuse(*_, **__):
-        raise ValueError("it needs data")
+        raise ValueError("it needs data\x1b")
 
     monkeypatch.setattr(memory_line, "measure_sample", refuse)
     toy()
     trainer = train(SHORT, checkpoints=False)
-    assert "the memory of this training cannot be estimated: it needs data" in log_of(trainer)
+    assert "the memory of this training cannot be estimated: it needs data\\x1b" in log_of(trainer)
     assert trainer.current_epoch == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,13 @@ def plan_2d_base() -> CFFormer:
         use_cfca=False,
         use_xff=False,
     )
+
+
+def test_the_command_to_type_next_holds_each_name_as_one_word(monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "start_checkpoint", lambda *_, **__: "cnn\x1b[2J from x\nand a line")
+    words = ["-d", "501", "-c", "2d;", "-tr", "$(touch x)", "-p", "my Plans", "-o", "start 1.pth"]
+    assert main(["pretrained", *words]) == 0
+    *lines, _, following = capsys.readouterr().out.splitlines()
+    assert lines == ["cnn\\x1b[2J from x", "and a line"]
+    model = ["501", "2d;", "0", "-tr", "$(touch x)", "-p", "my Plans"]
+    assert shlex.split(following)[1:] == ["nnUNetv2_train", *model, "-pretrained_weights", "start 1.pth"]

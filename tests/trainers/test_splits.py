@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -44,6 +45,28 @@ def test_other_folds_give_one_line_naming_both_files(files, folds):
     assert str(files[0]) in warning
     assert str(files[1]) in warning
     assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"[" * 100_000, b"null", b"\xff", b'[{"train": ["a"]}]', b'[{"train": ["../x"], "val": ["a"]}]'),
+        *(b'[{"train": [["a"]], "val": []}]', b'{"train": [], "val": []}'),
+    ],
+)
+def test_what_are_no_folds_are_no_difference(files, content):
+    files[1].write_bytes(content)
+    assert difference(*files) is None
+    assert difference(*reversed(files)) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes in the tree of files")
+def test_folds_that_are_a_pipe_or_a_device_are_not_waited_for(files):
+    os.mkfifo(files[1])
+    assert difference(*files) is None
+    files[1].unlink()
+    files[1].symlink_to("/dev/zero")
+    assert difference(*files) is None
 
 
 def test_a_missing_file_is_no_difference(files):
