@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.shown import command
 
 _EXAMPLES = """\
 examples:
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
             ),
         )
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {shlex.join(sys.argv)}", file=sys.stderr)
+        print(f"interrupted; go on with: {command(sys.argv)}", file=sys.stderr)
         return 130
     if args.verify and conversion.complete:
         summary.verify(conversion, args.processes)

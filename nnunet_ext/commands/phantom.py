@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_ext.shown import command, printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="brats2019, brats2020, brats2021, busi, kvasir-seg or lgg")
@@ -56,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
         processes=args.np,
         appearance=args.appearance,
     )
-    print(f"wrote {args.cases} cases to {out}")
-    print(f"next: nnunet_ext convert {args.dataset} -i {out}")
+    print(printable(f"wrote {args.cases} cases to {out}"))
+    print(f"next: {command(['nnunet_ext', 'convert', args.dataset, '-i', out])}")
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_ext.shown import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: nnunet_ext to-submission brats2021 -d 137 -i PREDICTIONS -o SUBMISSION"
@@ -25,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     written = to_submission(
         args.name, args.predictions, args.output, dataset_id=args.dataset_id, raw=args.raw, partial=args.partial
     )
-    print(f"{len(written)} files written to {args.output}")
+    print(printable(f"{len(written)} files written to {args.output}"))
     return 0

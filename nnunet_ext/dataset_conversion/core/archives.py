@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import IO
 
 from nnunet_ext.dataset_conversion.core.progress import Progress
+from nnunet_ext.dataset_conversion.core.tar_header import TarHeader, is_tar
 from nnunet_ext.dataset_conversion.core.writing import cannot_write
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import MAX_NAME_BYTES
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
@@ -32,6 +35,7 @@ UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 LARGEST_EXPANSION = 40
 _CHUNK = 1 << 20
 _SMALL = 64 << 20  # the ratio means nothing below this size
+_LONGEST_PATH = 4096
 
 _MAGIC = (
     (b"PK", "zip"),
@@ -41,7 +45,17 @@ _MAGIC = (
     (b"BZh", "tar.gz"),
     (b"\xfd7zXZ", "tar.gz"),
 )
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, LZMAError, zlib.error, ValueError, NotImplementedError)
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    LZMAError,
+    NotImplementedError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ def kind(path: Path) -> str:
         for magic, name in _MAGIC:
             if start.startswith(magic):
                 return name
-        return "tar" if start[257:262] == b"ustar" or tarfile.is_tarfile(path) else ""
+        return "tar" if start[257:262] == b"ustar" or is_tar(path) else ""
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -98,7 +112,7 @@ def members(path: Path) -> list[Member]:
             with zipfile.ZipFile(path) as archive:
                 return list(_zip_members(archive, path, path.stat().st_size))
         compressed = kind(path) != "tar"
-        with tarfile.open(path, "r:*") as archive_tar:
+        with tarfile.open(path, "r:*", tarinfo=TarHeader) as archive_tar:
             return list(_tar_members(archive_tar, path, compressed, path.stat().st_size))
 
 
@@ -112,7 +126,7 @@ def members_of_nested(path: Path, inner: str) -> list[Member]:
         if inner.lower().endswith(".zip"):
             with zipfile.ZipFile(stream) as archive:
                 return list(_zip_members(archive, path, size))
-        with tarfile.open(fileobj=stream, mode="r|*") as archive_tar:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=TarHeader) as archive_tar:
             return list(_tar_members(archive_tar, path, True, size))
 
 
@@ -142,7 +156,7 @@ def extract(path: Path, target: Path) -> None:
     seen: dict[str, str] = {}
     with (
         _broken_is_an_error(path),
-        tarfile.open(path, "r:*") as archive,
+        tarfile.open(path, "r:*", tarinfo=TarHeader) as archive,
         Progress(f"extracting {path.name}", total, "B", scale=True) as progress,
     ):
         for info in archive:
@@ -208,7 +222,7 @@ def _open_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
         with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
             yield stream, archive.getinfo(name).file_size
     else:
-        with tarfile.open(path, "r:*") as archive_tar:
+        with tarfile.open(path, "r:*", tarinfo=TarHeader) as archive_tar:
             info = archive_tar.getmember(name)
             member = archive_tar.extractfile(info)
             if member is None:
@@ -229,9 +243,16 @@ def _broken_is_an_error(path: Path) -> Iterator[None]:
 
 def _safe_name(name: str, path: Path) -> str:
     plain = name.replace("\\", "/")
-    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in plain.split("/") or "\0" in plain:
+    parts = plain.split("/")
+    if len(plain) > _LONGEST_PATH or any(len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in parts):
+        raise UserError(
+            f"{path} has a member whose name no file system takes: {name[:50]!r}...",
+            remedy="do not use this archive",
+            code="ARC02",
+        )
+    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in parts or "\0" in plain:
         raise UserError(f"member {name!r} leads outside of {path}", remedy="do not use this archive", code="ARC02")
-    return "/".join(part for part in plain.split("/") if part not in ("", "."))
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 def _check_new(name: str, seen: dict[str, str], path: Path) -> None:
@@ -269,7 +290,11 @@ def _zip_members(archive: zipfile.ZipFile, path: Path, archive_size: int) -> Ite
 
 def _tar_members(archive: tarfile.TarFile, path: Path, compressed: bool, archive_size: int) -> Iterator[Member]:
     total = end = 0
+    before = -1
     for info in archive:
+        if info.size < 0 or info.offset <= before:  # extended headers may say so, and then it would never end
+            raise tarfile.ReadError("it points back into itself")
+        before = info.offset
         name = _safe_name(info.name, path)
         end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         if info.isdir():

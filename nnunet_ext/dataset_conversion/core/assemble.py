@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 from nnunet_ext.dataset_conversion.core.cases import Case, SourceFile, clean_id, natural_key
 from nnunet_ext.dataset_conversion.core.checks import Finding
@@ -14,6 +14,9 @@ from nnunet_ext.dataset_conversion.core.description import Dataset
 from nnunet_ext.dataset_conversion.core.layout import Matched, Place, Root, depth_of
 from nnunet_ext.dataset_conversion.core.repetitions import settle
 from nnunet_ext.dataset_conversion.core.trees import trees_without_labels
+
+# Slices and parts of one case that are missed one by one: a file may be named as the billionth slice.
+_MOST_TOLD = 50
 
 
 @dataclass
@@ -172,7 +175,10 @@ def _missing(dataset: Dataset, name: str, places: Sequence[Place], split: str, c
 def _missing_parts(dataset: Dataset, name: str, places: Sequence[Place]) -> list[Finding]:
     """Several masks of one case: the first has no number, the others run from 1 without gaps."""
     have = {place.number for place in places if place.role == dataset.label}
-    expected = [-1, *range(1, max(have, default=0) + 1)]
+    if not have:
+        return []
+    expected = chain((-1,), range(1, max(have) + 1))
+    lacking = islice((number for number in expected if number not in have), _MOST_TOLD)
     return [
         Finding(
             "NAM01",
@@ -181,8 +187,7 @@ def _missing_parts(dataset: Dataset, name: str, places: Sequence[Place]) -> list
             _folder(places[0].file),
             "fetch the case again, or remove it",
         )
-        for number in expected
-        if have and number not in have
+        for number in lacking
     ]
 
 
@@ -196,8 +201,12 @@ def _missing_slices(
     """Slices run from 1 to the last without gaps, each with all its files."""
     have = {(place.role, place.number) for place in places}
     file = _folder(places[0].file)
-    found = []
+    found: list[Finding] = []
     for number in range(1, numbers[-1] + 1):
+        if len(found) == _MOST_TOLD:
+            message = f"{name} has a slice {numbers[-1]} and lacks more below it"
+            found.append(Finding("SLC01", message, name, file, "fetch the case again, or remove it"))
+            break
         lacking = [dataset.role_name(role) for role in wanted if (role, number) not in have]
         if len(lacking) == len(wanted):
             found.append(

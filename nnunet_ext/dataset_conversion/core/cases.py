@@ -85,7 +85,7 @@ class Case:
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key in which numbers count as numbers: ``a_9`` comes before ``a_10``."""
     parts = re.split(r"(\d+)", text)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def clean_id(name: str) -> str:

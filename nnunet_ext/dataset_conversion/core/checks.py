@@ -111,7 +111,7 @@ CHECKS: tuple[Check, ...] = (
         "an archive cannot be read (allowed: one that lies beside the data is left out)",
         allowable=True,
     ),
-    Check("ARC02", "error", "a member of an archive has a name that leads outside"),
+    Check("ARC02", "error", "a member of an archive has a name that leads outside or that no file system takes"),
     Check("ARC03", "error", "a member of an archive is a link or a device"),
     Check("ARC04", "error", "an archive would expand beyond the limit"),
     Check(

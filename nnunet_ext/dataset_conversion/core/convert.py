@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -14,22 +13,24 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.dataset_conversion.core import place, provenance
+from nnunet_ext.dataset_conversion.core import place, provenance, record_forms
 from nnunet_ext.dataset_conversion.core.archives import close_all
 from nnunet_ext.dataset_conversion.core.checks import Finding, errors, raise_first
 from nnunet_ext.dataset_conversion.core.description import Dataset
 from nnunet_ext.dataset_conversion.core.finish import Finished, finish, write_report
-from nnunet_ext.dataset_conversion.core.journal import FOLDERS, NAME, Journal, only_begun, remove_leftovers
+from nnunet_ext.dataset_conversion.core.journal import NAME, Journal, check_own, only_begun, remove_leftovers
 from nnunet_ext.dataset_conversion.core.lock import is_running, locked
 from nnunet_ext.dataset_conversion.core.options import Options
-from nnunet_ext.dataset_conversion.core.plan import Plan, make_folds, make_plan
+from nnunet_ext.dataset_conversion.core.place import FOLDERS
+from nnunet_ext.dataset_conversion.core.plan import Plan, identifiers, make_folds, make_plan
 from nnunet_ext.dataset_conversion.core.pool import results
 from nnunet_ext.dataset_conversion.core.progress import Progress
-from nnunet_ext.dataset_conversion.core.splits import Splits
-from nnunet_ext.dataset_conversion.core.tasks import CaseResult
+from nnunet_ext.dataset_conversion.core.splits import Fold, Splits
+from nnunet_ext.dataset_conversion.core.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.core.writing import cannot_write
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
 from nnunet_ext.errors import UserError
+from nnunet_ext.nnunet_json import read_splits
 
 #: With this many errors a conversion stops: the source is broken, not a file of it.
 MOST_ERRORS = 20
@@ -116,7 +117,9 @@ def _remove_extractions_of_the_dead(raw: Path) -> None:
     prefix = _extraction_prefix()
     for folder in raw.glob(f"{prefix}*") if raw.is_dir() else ():
         number = folder.name.removeprefix(prefix)
-        if number.isdigit() and not is_running(int(number)):
+        if number.isdecimal() and not is_running(int(number)):
+            if folder.is_symlink():  # none of ours, and files would be unpacked where it leads
+                folder.unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -126,7 +129,7 @@ def _execute(plan: Plan, options: Options) -> Conversion:
     if record is not None and (folder / "dataset.json").is_file():
         return _already(plan, record)
     journal = Journal(folder)
-    found = {task.case.id: result for task in plan.tasks if (result := journal.finished(task.case)) is not None}
+    found = {task.case.id: result for task in plan.tasks if (result := _finished(journal, task)) is not None}
     needed = sum(task.bytes_to_write for task in plan.tasks if task.case.id not in found)
     place.check_free_space(plan.destination.raw, needed)
     run = provenance.run_facts(plan, options, _now())
@@ -148,18 +151,29 @@ def _execute(plan: Plan, options: Options) -> Conversion:
     return _conversion(plan, finished, resumed)
 
 
+def _finished(journal: Journal, task: Task) -> CaseResult | None:
+    """What the journal knows of a case, if these are the files that would be made of it now."""
+    result = journal.finished(task.case)
+    if result is None:
+        return None
+    planned, made = {path for _, path in task.operations}, {file["path"] for file in result.files}
+    same = made == planned or (task.only_labelled and made < planned)
+    return result if same and set(result.outputs) <= set(identifiers(task.case, task.target)) else None
+
+
 def _look_at_folder(plan: Plan, options: Options) -> dict[str, Any] | None:
     """The record of an earlier conversion into the folder, which is emptied on ``--restart``.
 
     Raises:
-        UserError: OUT01 for a folder that is not ours, OUT05 for one that was begun otherwise.
+        UserError: OUT01 for a folder that is not ours or has links in it, OUT05 for one that was begun otherwise.
     """
     folder = plan.destination.folder
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         if options.resume:
             raise UserError(f"there is nothing to resume in {folder}", remedy="leave --resume out", code="OUT05")
         return None
-    record = provenance.read(folder) if folder.is_dir() else None
+    complete = (folder / "dataset.json").is_file()
+    record = provenance.read(folder, record_forms.FINISHED if complete else record_forms.BEGUN)
     if record is None and only_begun(folder):
         return None
     if record is None:
@@ -175,6 +189,7 @@ def _look_at_folder(plan: Plan, options: Options) -> dict[str, Any] | None:
             raise cannot_write(folder, error, "remove it by hand") from error
         return None
     provenance.check_same_run(record, plan, options)
+    check_own(folder)
     return record
 
 
@@ -228,12 +243,18 @@ def _already(plan: Plan, record: dict[str, Any]) -> Conversion:
     (folder / NAME).unlink(missing_ok=True)  # of a run that was killed after its last file
     splits = None
     if (folder / "splits_final.json").is_file():
-        folds = json.loads((folder / "splits_final.json").read_text(encoding="utf-8"))
-        splits = Splits(folds, record["splits"]["rule"])
+        splits = Splits(_folds(folder / "splits_final.json"), record["splits"]["rule"])
     # A fingerprint is no news here: the raw data is what it was.
     found = place.look_at_preprocessed(folder.name, splits.folds if splits else None)
     findings = [finding for finding in found if finding.code != "OUT06"]
     return Conversion(plan, findings=plan.findings + findings, splits=splits, complete=True, already=True)
+
+
+def _folds(file: Path) -> list[Fold]:
+    try:
+        return read_splits(file)
+    except UserError as error:
+        raise UserError(error.message, file=file, code="OUT05", remedy="--restart converts everything anew") from error
 
 
 def _conversion(plan: Plan, finished: Finished, resumed: int) -> Conversion:

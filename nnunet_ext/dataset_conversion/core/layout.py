@@ -58,7 +58,8 @@ class Matched:
 
 @cache
 def _compiled(regex: str) -> re.Pattern[str]:
-    return re.compile(regex, re.IGNORECASE)
+    # Without ASCII a dotless i or a Kelvin sign is a letter of the alphabet, too; names with these are of no release.
+    return re.compile(regex, re.IGNORECASE | re.ASCII)
 
 
 def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:

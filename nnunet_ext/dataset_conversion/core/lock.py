@@ -11,6 +11,10 @@ from pathlib import Path
 
 from nnunet_ext.dataset_conversion.core.writing import cannot_write
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
+
+# A process number and the name of a machine.
+_MOST = 1 << 10
 
 
 @contextmanager
@@ -50,12 +54,21 @@ def _create(lock: Path) -> bool:
 
 def _remove_if_stale(lock: Path, folder: Path) -> None:
     try:
-        number, _, host = lock.read_text(encoding="utf-8").partition(" ")
+        content = _content(lock)
     except FileNotFoundError:
         return
-    if not number.isdigit() or host != socket.gethostname() or is_running(int(number)):
+    number, _, host = content.partition(" ")
+    if not number.isdecimal() or host != socket.gethostname() or is_running(int(number)):
         raise _held(lock, folder, f"process {number or 'unknown'} on {host or 'an unknown machine'}")
-    _take_away(lock, f"{number} {host}")
+    _take_away(lock, content)
+
+
+def _content(lock: Path) -> str:
+    """What a lock says; nothing where it is no lock of ours."""
+    try:
+        return read_regular_file(lock, _MOST).decode("utf-8")
+    except (UserError, UnicodeDecodeError):
+        return ""
 
 
 def _take_away(lock: Path, content: str) -> None:
@@ -63,7 +76,7 @@ def _take_away(lock: Path, content: str) -> None:
     aside = lock.with_name(f"{lock.name}.{os.getpid()}")
     try:
         lock.rename(aside)
-        if aside.read_text(encoding="utf-8") != content:
+        if _content(aside) != content:
             os.link(aside, lock)
     except (FileNotFoundError, FileExistsError):
         pass  # another start was faster; creating ours tells

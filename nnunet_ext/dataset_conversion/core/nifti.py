@@ -11,6 +11,10 @@ from nnunet_ext.errors import UserError
 
 #: Bytes of a file that hold its header.
 HEADER_BYTES = 352
+#: Voxels of the largest image that is read, 1024 x 1024 x 1024: a header may declare what no memory holds.
+MOST_VOXELS = 1 << 30
+#: Bytes before the first voxel: the header and its extensions.
+MOST_OFFSET = 1 << 28
 _SIZE, _NIFTI_2_SIZE = 348, 540
 _SCALARS = "uif"
 
@@ -69,15 +73,28 @@ def parse(raw: bytes, file: str) -> Header:
         file: name for messages.
 
     Raises:
-        UserError: IO01 if this is no single-file NIfTI-1, DT01, GEO05, GEO06.
+        UserError: IO01 if this is no single-file NIfTI-1 or declares too many voxels, DT01, GEO05, GEO06.
     """
     header = _nibabel_header(raw, file)
+    try:
+        return _parsed(header, file)
+    except (ArithmeticError, LookupError, ValueError, _header_error()) as error:
+        raise _damaged(file, error) from error
+
+
+def _parsed(header, file: str) -> Header:  # type: ignore[no-untyped-def]
     shape = tuple(int(size) for size in header.get_data_shape())
     if len(shape) < 3 or min(shape[:3]) < 2 or any(size != 1 for size in shape[3:]):
         raise UserError(
             f"{file} has shape {'x'.join(map(str, shape))}: not a 3D image",
             code="GEO05",
             remedy="give one volume with more than one voxel along each axis",
+        )
+    if math.prod(shape[:3]) > MOST_VOXELS:
+        raise UserError(
+            f"{file} declares {'x'.join(map(str, shape))} voxels, more than fit into memory",
+            code="IO01",
+            remedy="fetch the file again",
         )
     dtype = header.get_data_dtype()
     if dtype.kind not in _SCALARS or dtype.itemsize > 8:
@@ -89,7 +106,7 @@ def parse(raw: bytes, file: str) -> Header:
     spacing = (abs(float(header["pixdim"][1])), abs(float(header["pixdim"][2])), abs(float(header["pixdim"][3])))
     affine = _affine(header, spacing, file)
     slope, inter = header.get_slope_inter()
-    if not math.isfinite(header["vox_offset"]):
+    if not math.isfinite(header["vox_offset"]) or header["vox_offset"] > MOST_OFFSET:
         raise UserError(
             f"{file} has a damaged NIfTI header: no place of voxels", code="IO01", remedy="fetch the file again"
         )
@@ -108,10 +125,20 @@ def parse(raw: bytes, file: str) -> Header:
     )
 
 
+def _header_error() -> type[Exception]:
+    from nibabel.spatialimages import HeaderDataError
+
+    error: type[Exception] = HeaderDataError
+    return error
+
+
+def _damaged(file: str, error: Exception) -> UserError:
+    return UserError(f"{file} has a damaged NIfTI header: {error}", code="IO01", remedy="fetch the file again")
+
+
 def _nibabel_header(raw: bytes, file: str):  # type: ignore[no-untyped-def]
     # nibabel is imported where a header is read: workers get headers handed in and start faster without it.
     from nibabel.nifti1 import Nifti1Header
-    from nibabel.spatialimages import HeaderDataError
 
     sizes = (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big"))
     if _NIFTI_2_SIZE in sizes:
@@ -123,10 +150,8 @@ def _nibabel_header(raw: bytes, file: str):  # type: ignore[no-untyped-def]
     try:
         header = Nifti1Header(raw[:_SIZE], check=False)
         header.get_data_shape(), header.get_data_dtype(), header.get_best_affine(), header.get_slope_inter()
-    except (HeaderDataError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file} has a damaged NIfTI header: {error}", code="IO01", remedy="fetch the file again"
-        ) from error
+    except (_header_error(), ValueError, KeyError) as error:
+        raise _damaged(file, error) from error
     if not header["magic"].item().startswith(b"n+"):
         raise UserError(f"{file} is a NIfTI header without its voxels", code="IO01", remedy="give a single .nii file")
     return header

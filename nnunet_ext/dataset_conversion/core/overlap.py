@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from nnunet_ext.dataset_conversion.core import record_forms
 from nnunet_ext.dataset_conversion.core.cases import Case
 from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.dataset_conversion.core.description import Dataset
-from nnunet_ext.dataset_conversion.core.place import PROVENANCE
 from nnunet_ext.errors import UserError
+from nnunet_ext.shown import command
 
 
 def shared_cases(
@@ -33,8 +32,8 @@ def shared_cases(
     for folder in sorted(raw.glob("Dataset*_*")) if dataset.family and raw.is_dir() else []:
         if folder.name == own:
             continue
-        record = _record(folder / PROVENANCE)
-        if record.get("family") != dataset.family:
+        record = record_forms.read(folder, record_forms.FAMILY)
+        if record is None or record.get("family") != dataset.family:
             continue
         theirs = {
             name.casefold()
@@ -57,7 +56,7 @@ def shared_cases(
                     f"{len(names)} of {len(cases)} cases are also in {folder.name}: a network trained on one must not "
                     "be tested on the other",
                     file=str(folder),
-                    remedy=f"--exclude-overlap {folder.name} leaves them out",
+                    remedy=f"{command(['--exclude-overlap', folder.name])} leaves them out",
                 )
             )
         elif not known:
@@ -89,11 +88,3 @@ def exclude(cases: Sequence[Case], shared: dict[str, set[str]], other: str, raw:
             remedy="put the release's name mapping table into the source, or leave this option out",
         )
     return [case for case in cases if case.name not in shared[other]]
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

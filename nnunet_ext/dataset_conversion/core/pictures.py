@@ -11,6 +11,10 @@ from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.errors import UserError
 
 _FORMATS = {"tif": "TIFF", "tiff": "TIFF", "png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "bmp": "BMP"}
+#: of the names of pictures that can be written
+ENDINGS = tuple(f".{ending}" for ending in _FORMATS)
+# Those that are recognised where another was expected. The others are not tried: for some, PIL starts other programs.
+_KNOWN = (*dict.fromkeys(_FORMATS.values()), "GIF", "WEBP", "PPM")
 _EXIF_ORIENTATION = 274
 # 5 % larger than zlib's default of 6, in less than half the time (MR slices).
 _PNG_LEVEL = 4
@@ -62,19 +66,23 @@ def mask(data: bytes, case: str, file: str) -> tuple[np.ndarray, list[Finding]]:
 
 def _open(data: bytes, case: str, file: str) -> tuple[Image.Image, list[Finding]]:
     try:
-        picture = Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data), formats=_KNOWN)
+        ending = file.rsplit(".", 1)[-1].lower()
+        if picture.format != _FORMATS.get(ending):
+            raise UserError(
+                f"{file} is {picture.format} data in a .{ending} name", remedy="fetch the original file", code="IO01"
+            )
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error).splitlines()[-1]
-        raise UserError(f"{file} cannot be decoded: {reason}", remedy="fetch the file again", code="IO01") from error
-    ending = file.rsplit(".", 1)[-1].lower()
-    if picture.format != _FORMATS.get(ending):
+        if getattr(picture, "n_frames", 1) > 1:
+            raise UserError(f"{file} holds several pictures", remedy="give one picture a file", code="IO01")
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # of a damaged file, PIL's plugins raise whatever their parser came upon
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else (str(error) or repr(error))
         raise UserError(
-            f"{file} is {picture.format} data in a .{ending} name", remedy="fetch the original file", code="IO01"
-        )
-    if getattr(picture, "n_frames", 1) > 1:
-        raise UserError(f"{file} holds several pictures", remedy="give one picture a file", code="IO01")
-    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            f"{file} cannot be decoded: {reason.splitlines()[-1]}", remedy="fetch the file again", code="IO01"
+        ) from error
     if orientation != 1:
         return picture, [Finding("IMG04", f"{case}: EXIF orientation {orientation} is ignored", case, file)]
     return picture, []
@@ -82,7 +90,7 @@ def _open(data: bytes, case: str, file: str) -> tuple[Image.Image, list[Finding]
 
 def stored_type(data: bytes) -> str:
     """``"bool"`` for a picture of 1 bit a pixel, else ``"uint8"``; of a picture that can be decoded."""
-    return "bool" if Image.open(io.BytesIO(data)).mode == "1" else "uint8"
+    return "bool" if Image.open(io.BytesIO(data), formats=_KNOWN).mode == "1" else "uint8"
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +9,12 @@ from typing import Any
 
 from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_json
 
 #: The record of a conversion, in the dataset's folder.
 PROVENANCE = "provenance.json"
+#: The folders of a dataset that hold files of cases.
+FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 _ROOM = 1.05
 
@@ -114,6 +116,6 @@ def look_at_preprocessed(folder_name: str, splits: list[dict[str, list[str]]] | 
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except (FileNotFoundError, UserError):
         return None

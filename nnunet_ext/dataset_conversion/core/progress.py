@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from nnunet_ext.shown import printable
+
 _SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -15,6 +17,7 @@ class Progress:
     """A bar while stderr is a terminal; otherwise one line every 60 s."""
 
     def __init__(self, what: str, total: int, unit: str = "case", scale: bool = False) -> None:
+        what = printable(what)  # it may name a file
         self._what, self._total, self._unit, self._done = what, total, unit, 0
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(

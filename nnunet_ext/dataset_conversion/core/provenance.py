@@ -15,30 +15,23 @@ from nnunet_ext.dataset_conversion.core.cases import Case
 from nnunet_ext.dataset_conversion.core.checks import Finding, count_by_code
 from nnunet_ext.dataset_conversion.core.description import LabelMap
 from nnunet_ext.dataset_conversion.core.options import Options
-from nnunet_ext.dataset_conversion.core.place import PROVENANCE
 from nnunet_ext.dataset_conversion.core.plan import Plan
+from nnunet_ext.dataset_conversion.core.record_forms import CHECKSUMS, SCHEMA, read
+from nnunet_ext.dataset_conversion.core.splits import MOST_GIVEN
 from nnunet_ext.dataset_conversion.core.tasks import CaseResult
 from nnunet_ext.dataset_conversion.core.writing import write_atomically
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
 
-SCHEMA = 1
-
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """The record of a dataset folder; None if it has none of ours."""
-    try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+_SHOWN = 100
 
 
 def choices(plan: Plan, options: Options) -> dict[str, Any]:
     """The options that decide what is written. Two runs that differ in one of them cannot share their work."""
-    groups = options.groups and hashlib.sha256(Path(options.groups).read_bytes()).hexdigest()
+    groups = options.groups and _digest(options.groups)
     given = options.splits
     if isinstance(given, str):
-        given = hashlib.sha256(Path(given).read_bytes()).hexdigest()
+        given = _digest(given)
     return {
         "as": plan.destination.target_key,
         "link": options.link,
@@ -55,6 +48,10 @@ def choices(plan: Plan, options: Options) -> dict[str, Any]:
         "resize": list(options.resize) if options.resize else None,
         "rgb_norm": options.rgb_norm,
     }
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(read_regular_file(Path(file), MOST_GIVEN)).hexdigest()
 
 
 def header(plan: Plan, options: Options, state: str, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +106,8 @@ def check_same_run(record: Mapping[str, Any], plan: Plan, options: Options) -> N
         raise refuse(f"from another source ({', '.join(record['run']['sources'])})")
     for name, value in choices(plan, options).items():
         old = record["options"].get(name)
-        if old != value and not (name == "allow" and set(old) <= set(value)):
-            raise refuse(f"with other options ({name} was {old}, now {value})")
+        if old != value and not (name == "allow" and set(old or ()) <= set(value)):
+            raise refuse(f"with other options ({name} was {str(old)[:_SHOWN]}, now {value})")
 
 
 def check_same_cases(record: Mapping[str, Any], plan: Plan) -> None:
@@ -208,8 +205,12 @@ def relative(text: str, sources: Sequence[Path]) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented by 2, keys in the order given, a newline at the end."""
-    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    """Indented by 2, keys in the order given, a newline at the end.
+
+    What is no Unicode, such as a file name in another encoding, becomes the escape that JSON has for it.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def changed_files(folder: Path) -> list[str]:
@@ -229,7 +230,7 @@ def changed_files(folder: Path) -> list[str]:
     from nnunet_ext.dataset_conversion.core.progress import Progress
     from nnunet_ext.dataset_conversion.core.verify import unchanged
 
-    record = read(folder)
+    record = read(folder, CHECKSUMS)
     if record is None:
         raise UserError("no provenance.json of a conversion", file=folder, remedy="convert the dataset with nnunet_ext")
     files = [file for case in record.get("cases", ()) for file in case["files"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -132,11 +133,17 @@ def _same(first: SourceFile, second: SourceFile, sealed: frozenset[str]) -> bool
     if not any(zipped):
         return False
     # Two compressions of one content differ.
-    contents = [
-        gz.decompress(read(file), _MOST_CONTENT, file.shown) if compressed else read(file)
-        for file, compressed in zip((first, second), zipped, strict=True)
-    ]
+    contents = [_digest(file, compressed) for file, compressed in zip((first, second), zipped, strict=True)]
     return contents[0] == contents[1]
+
+
+def _digest(file: SourceFile, compressed: bool) -> bytes:
+    """Of the content, which may be far larger than the file."""
+    parts = gz.parts(read(file))
+    digest = hashlib.sha256()
+    for piece in gz.pieces(parts, _MOST_CONTENT, file.shown) if compressed else parts:
+        digest.update(piece)
+    return digest.digest()
 
 
 def _repeated_tree(first: Root, second: Root, difference: str) -> Finding:

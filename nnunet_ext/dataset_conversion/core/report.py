@@ -10,6 +10,7 @@ from nnunet_ext.dataset_conversion.core.plan import Plan
 from nnunet_ext.dataset_conversion.core.provenance import relative
 from nnunet_ext.dataset_conversion.core.splits import Splits
 from nnunet_ext.dataset_conversion.core.tasks import CaseResult
+from nnunet_ext.shown import markdown as plain
 
 _EXAMPLES = 5
 _HARD_LINKS = (
@@ -48,7 +49,7 @@ def markdown(
     dataset, destination = plan.destination.dataset, plan.destination
     everything = [*findings, *(finding for result in results for finding in result.findings)]
     parts = [
-        f"# {destination.folder_name}: {dataset.title}",
+        f"# {plain(destination.folder_name)}: {dataset.title}",
         _found(plan, results),
         "## Written\n\n" + "\n".join(f"- {line}" for line in written(results)),
         "## Findings\n\n" + _findings_table(everything, plan),
@@ -78,11 +79,11 @@ def _found(plan: Plan, results: Sequence[CaseResult]) -> str:
         if cases:
             converted = sum(case.id in done for case in cases)
             lines.append(f"- {title} cases: {len(cases)} found, {converted} converted")
-    lines += [f"- {count} cases left out: {why}" for why, count in plan.left_out.items() if count]
+    lines += [f"- {count} cases left out: {plain(why)}" for why, count in plan.left_out.items() if count]
     if plan.skipped:
         lines.append(f"- {plan.skipped} hidden or unfinished files skipped")
     if plan.unknown:
-        names = ", ".join(sorted(file.path for file in plan.unknown)[:_EXAMPLES])
+        names = ", ".join(plain(name) for name in sorted(file.path for file in plan.unknown)[:_EXAMPLES])
         lines.append(
             f"- {len(plan.unknown)} files not used: {names}" + (", ..." if len(plan.unknown) > _EXAMPLES else "")
         )
@@ -121,9 +122,7 @@ def _findings_table(findings: Sequence[Finding], plan: Plan) -> str:
         return "None."
     rows = ["| code | severity | number | meaning | examples |", "|---|---|---|---|---|"]
     for (severity, code), found in by_code(findings).items():
-        examples = "; ".join(relative(finding.message, plan.sources) for finding in found[:_EXAMPLES]).replace(
-            "|", "\\|"
-        )
+        examples = "; ".join(plain(relative(finding.message, plan.sources)) for finding in found[:_EXAMPLES])
         more = "; ..." if len(found) > _EXAMPLES else ""
         rows.append(f"| {code} | {severity} | {len(found)} | {BY_CODE[code].meaning} | {examples}{more} |")
     return "\n".join(rows)
@@ -162,7 +161,7 @@ def _groups(groups: Mapping[str, str]) -> str:
     return (
         f"## Groups\n\n{len(groups)} training cases in {len(members)} groups (patients, or equal images), which are "
         f"never divided between folds; {len(several)} groups hold more than one, the largest are "
-        + ", ".join(f"{group} ({several[group]})" for group in largest)
+        + ", ".join(f"{plain(group)} ({several[group]})" for group in largest)
         + "."
     )
 
@@ -172,4 +171,4 @@ def _splits(folds: Splits | None) -> str:
         return "## Splits\n\nNone were asked for: nnU-Net will make its own."
     rows = ["| fold | training | validation |", "|---|---|---|"]
     rows += [f"| {number} | {len(fold['train'])} | {len(fold['val'])} |" for number, fold in enumerate(folds.folds)]
-    return f"## Splits\n\nRule: {folds.rule}.\n\n" + "\n".join(rows)
+    return f"## Splits\n\nRule: {plain(folds.rule)}.\n\n" + "\n".join(rows)

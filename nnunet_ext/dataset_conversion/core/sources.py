@@ -39,6 +39,7 @@ class Index:
 @dataclass
 class _Walk:
     excluded: set[tuple[int, int]]
+    above: set[tuple[int, int]] = field(default_factory=set)
     skipped: int = 0
     too_deep: list[str] = field(default_factory=list)
     visited: set[tuple[int, int]] = field(default_factory=set)
@@ -99,10 +100,12 @@ def _is_folder(source: Path) -> bool:
 
 def _files_of(number: int, source: Path, walk: _Walk) -> Iterator[SourceFile]:
     if source.is_dir():
+        walk.above = {_identity(folder) for folder in Path(os.path.realpath(source)).parents}
         yield from _walk(number, str(source), "", 0, walk)
         return
-    archives.refuse_unsupported(source)
-    if not archives.kind(source):
+    if source.is_file():
+        archives.refuse_unsupported(source)
+    if not source.is_file() or not archives.kind(source):
         raise UserError(
             f"{source} is neither a folder nor an archive",
             remedy="give the folder that holds the download",
@@ -131,6 +134,9 @@ def _walk(number: int, folder: str, prefix: str, depth: int, walk: _Walk) -> Ite
             continue
         try:
             is_folder = entry.is_dir()
+            if is_folder and entry.is_symlink() and _identity(entry.path) in walk.above:
+                walk.skipped += 1  # a link of the download to all that is around it
+                continue
             size = entry.stat().st_size if not is_folder and entry.is_file() else None
         except OSError as error:
             raise _unreadable(entry.path, error) from error
@@ -215,7 +221,7 @@ def read(file: SourceFile, count: int = -1) -> bytes:
             data = archives.read_member(file.location, file.member, file.offset, size)
         else:
             with Path(file.location).open("rb") as stream:
-                data = stream.read(size if count >= 0 else -1)
+                data = stream.read(size)
     except OSError as error:
         raise UserError(
             f"{file.shown} cannot be read: {error.strerror or error}",

@@ -5,7 +5,6 @@ Where there are no patients and no strata to look after, these are nnU-Net's own
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_ext.dataset_conversion.core.checks import Finding
+from nnunet_ext.dataset_conversion.core.record_forms import FOLDS
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_json
+from nnunet_ext.forms import FormError
 
+#: bytes of a file of folds, or a table of groups, that a user gives
+MOST_GIVEN = 1 << 26
 #: nnU-Net's own seed.
 SEED = 12345
 Fold = dict[str, list[str]]
@@ -171,11 +175,12 @@ def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[F
             divided group.
     """
     try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
-        made = [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in folds]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        folds = read_json(path, MOST_GIVEN)
+        FOLDS(folds, "")
+        made = [{"train": fold["train"], "val": fold["val"]} for fold in folds]
+    except (FileNotFoundError, UserError, FormError) as error:
         raise UserError(
-            f"the splits cannot be read: {error}",
+            f"the splits cannot be read: {error.message if isinstance(error, UserError) else error}",
             file=path,
             code="SPL02",
             remedy='a json list of {"train": [...], "val": [...]} is needed',

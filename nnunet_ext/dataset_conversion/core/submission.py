@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,16 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.core import gz, nifti, pictures, place, provenance
 from nnunet_ext.dataset_conversion.core.progress import Progress
+from nnunet_ext.dataset_conversion.core.record_forms import WAY_BACK
+from nnunet_ext.dataset_conversion.core.submission_names import Prediction, check_names, names_of
 from nnunet_ext.dataset_conversion.core.writing import write_atomically
 from nnunet_ext.dataset_conversion.datasets import get
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
+from nnunet_ext.forms import check_form
 
-_MOST = 1 << 34
-
-
-@dataclass(frozen=True)
-class _Prediction:
-    """One prediction: where it is and what the record says of its case."""
-
-    path: Path
-    identifier: str
-    case: dict[str, Any]
+# Bytes of a prediction as it is stored: compressed labels are small.
+_MOST = 1 << 30
 
 
 def to_submission(
@@ -52,14 +48,17 @@ def to_submission(
 
     Raises:
         UserError: NAM01 for a missing prediction, LAB01 for a lossy label map or a value that is no label, GEO02 for a
-            shape that differs from the case's, IO01/GZ01 for files that cannot be read, OUT01/OUT04 for the output.
+            shape that differs from the case's, IO01/GZ01 for files that cannot be read, NAM04 for two predictions that
+            would become one file, OUT01/OUT04 for the output, LAY01 for a record that does not tell the way back.
     """
-    folder = _dataset_folder(dataset, dataset_id, raw)
-    record = provenance.read(folder)
-    if record is None or record["state"] != "finished":
+    folder, record = _conversion(dataset, dataset_id, raw)
+    if record.get("state") != "finished":
         raise UserError(
             "no finished conversion here", file=folder, remedy=f"nnunet_ext convert {dataset} first", code="LAY01"
         )
+    check_form(
+        record, WAY_BACK, "the record of a conversion", folder / place.PROVENANCE, "--restart converts everything anew"
+    )
     if record["label_map"]["inverse"] is None:
         raise UserError(
             "the label map is lossy: several source labels share one of ours",
@@ -73,8 +72,9 @@ def to_submission(
         raise UserError(
             "predictions and output are the same folder", file=target, remedy="give another with -o", code="OUT01"
         )
+    check_names(given, folder / place.PROVENANCE)
     for prediction in given:
-        for name in _names(prediction, record):
+        for name in prediction.names:
             if os.path.lexists(target / name):
                 raise UserError(
                     f"{target / name} exists already", code="OUT01", remedy="remove it, or give another folder with -o"
@@ -95,7 +95,8 @@ def to_submission(
     return written
 
 
-def _dataset_folder(dataset: str, dataset_id: int | str | None, raw: str | Path | None) -> Path:
+def _conversion(dataset: str, dataset_id: int | str | None, raw: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """The folder of a converted dataset, and its record."""
     description = get(dataset)
     base = Path(raw) if raw is not None else place.raw_folder(None)
     numbers = (
@@ -104,7 +105,8 @@ def _dataset_folder(dataset: str, dataset_id: int | str | None, raw: str | Path 
         else [target.dataset_id for target in description.targets.values()]
     )
     folders = [folder for number in numbers for folder in sorted(base.glob(f"Dataset{number:03d}_*"))]
-    found = [folder for folder in folders if (provenance.read(folder) or {}).get("dataset") == description.name]
+    records = [(folder, record) for folder in folders if (record := provenance.read(folder)) is not None]
+    found = [(folder, record) for folder, record in records if record.get("dataset") == description.name]
     if len(found) != 1:
         what = f"{len(found)} conversions" if found else "no conversion"
         raise UserError(
@@ -116,7 +118,7 @@ def _dataset_folder(dataset: str, dataset_id: int | str | None, raw: str | Path 
     return found[0]
 
 
-def _find(folder: Path, record: dict[str, Any], partial: bool) -> list[_Prediction]:
+def _find(folder: Path, record: dict[str, Any], partial: bool) -> list[Prediction]:
     """Predictions by case. Test cases must all be there, or, where there are none among them, all training cases."""
     if not folder.is_dir():
         raise UserError(
@@ -144,53 +146,56 @@ def _find(folder: Path, record: dict[str, Any], partial: bool) -> list[_Predicti
             code="NAM01",
             remedy="predict all cases, or give --partial",
         )
-    return [_Prediction(present[identifier], identifier, cases[identifier]) for identifier in known]
+    return [
+        Prediction(path, identifier, case, names_of(path.name, identifier, case, record))
+        for identifier in known
+        for path, case in [(present[identifier], cases[identifier])]
+    ]
 
 
-def _names(prediction: _Prediction, record: dict[str, Any]) -> list[str]:
-    """File names that a prediction becomes: those of the source label, else the challenge's."""
-    names = [path.rsplit("/", 1)[-1] for path in prediction.case["source_labels"].get(prediction.identifier, ())]
-    if names:
-        return names
-    if prediction.path.name.endswith(".png"):
-        return [f"{prediction.identifier}_mask.png"]
-    return [record["submission_name"].format(case=prediction.case["name"])]
-
-
-def _convert(prediction: _Prediction, record: dict[str, Any]) -> Iterable[tuple[str, bytes]]:
-    names = _names(prediction, record)
+def _convert(prediction: Prediction, record: dict[str, Any]) -> Iterable[tuple[str, bytes]]:
+    names, shown = prediction.names, str(prediction.path)
     inverse = {int(ours): source for ours, source in record["label_map"]["inverse"].items()}
-    data = prediction.path.read_bytes()
-    if prediction.path.name.endswith(".png"):
-        values = pictures.mask(data, prediction.identifier, str(prediction.path))[0]
+    data = _read(prediction.path)
+    if prediction.is_picture:
+        values = pictures.mask(data, prediction.identifier, shown)[0]
         _check_shape(values.shape[::-1], prediction)
-        name = names[0]
-        mapped = _map(values, inverse, prediction, prediction.case["label_dtype"] or "uint8")
-        original = prediction.case["resized_from"][:2]
+        mapped = _map(values, inverse, prediction)
+        original = prediction.case.get("resized_from", [])[:2]
         if original:
             mapped = pictures.resize(mapped, (original[0], original[1]), "nearest")
-        yield name, pictures.encode(mapped, name.rsplit(".", 1)[-1])
+        yield names[0], pictures.encode(mapped, names[0].rsplit(".", 1)[-1])
         return
-    content = gz.decompress(data, _MOST, str(prediction.path))
-    header = nifti.parse(content[: nifti.HEADER_BYTES], str(prediction.path))
-    if len(content) != header.content_size:
-        raise UserError(
-            f"{prediction.path} is shorter or longer than its header says", code="IO01", remedy="predict it again"
-        )
+    start = gz.first_bytes(data, nifti.HEADER_BYTES, shown)
+    if len(start) < nifti.HEADER_BYTES:
+        gz.decompress(data, nifti.HEADER_BYTES, shown)  # tells of a file that was cut short
+    header = nifti.parse(start, shown)
+    # A file that declares more than the case has is not expanded: the shape says already that it is another's.
+    expected = header.offset + math.prod(prediction.case["shape"]) * np.dtype(header.dtype).itemsize
+    content = gz.decompress(data, min(header.content_size, expected), shown)
     _check_shape(header.shape, prediction)
-    dtype = prediction.case["label_dtype"] or "uint8"
-    values = _map(nifti.voxels(content, header), inverse, prediction, dtype)
-    if len(names) > 1:  # one picture a slice
+    if len(content) != header.content_size:
+        raise UserError(f"{shown} is shorter or longer than its header says", code="IO01", remedy="predict it again")
+    values = _map(nifti.voxels(content, header), inverse, prediction)
+    if len(names) > 1:
         for name, plane in zip(names, values.reshape(header.shape[::-1]), strict=True):
             yield name, pictures.encode(plane, name.rsplit(".", 1)[-1])
         return
-    name = names[0]
-    stored = np.dtype(dtype).newbyteorder("<")
+    stored = np.dtype(prediction.dtype).newbyteorder("<")
     body = nifti.rewritten(content[: nifti.HEADER_BYTES], dtype=stored.str) + values.astype(stored).tobytes()
-    yield name, gz.compress(body) if name.endswith(".gz") else body
+    yield names[0], gz.compress(body) if names[0].endswith(".gz") else body
 
 
-def _check_shape(shape: tuple[int, ...], prediction: _Prediction) -> None:
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular_file(path, _MOST)
+    except FileNotFoundError as error:  # a link to nowhere
+        raise UserError(f"{path} cannot be read: no such file", code="IO01", remedy="predict it again") from error
+    except UserError as error:
+        raise UserError(error.message, file=path, code="IO01", remedy=error.remedy) from error
+
+
+def _check_shape(shape: tuple[int, ...], prediction: Prediction) -> None:
     expected = tuple(prediction.case["shape"][: len(shape)])
     if shape != expected:
         raise UserError(
@@ -200,7 +205,7 @@ def _check_shape(shape: tuple[int, ...], prediction: _Prediction) -> None:
         )
 
 
-def _map(values: np.ndarray, inverse: dict[int, int], prediction: _Prediction, dtype: str) -> np.ndarray:
+def _map(values: np.ndarray, inverse: dict[int, int], prediction: Prediction) -> np.ndarray:
     found = np.unique(values)
     unknown = [value for value in found.tolist() if value not in inverse]
     if unknown:
@@ -209,7 +214,23 @@ def _map(values: np.ndarray, inverse: dict[int, int], prediction: _Prediction, d
             code="LAB01",
             remedy="check that these are predictions for this dataset",
         )
+    dtype = np.dtype(prediction.dtype)
     mapped = np.zeros(values.shape, dtype)
     for value in found.tolist():
-        mapped[values == value] = inverse[int(value)]
+        source = inverse[int(value)]
+        if not _fits(source, dtype):
+            raise UserError(
+                f"{prediction.path} holds {value:g}, in the source {source}, which {dtype.name} cannot hold",
+                code="LAB01",
+                remedy="check that these are predictions for this dataset",
+            )
+        mapped[values == value] = source
     return mapped
+
+
+def _fits(value: int, dtype: np.dtype) -> bool:
+    if dtype.kind == "b":  # everything but 0 is foreground
+        return True
+    if dtype.kind == "f":
+        return int(dtype.type(value)) == value
+    return bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)

@@ -9,11 +9,12 @@ from nnunet_ext.dataset_conversion.core.checks import count_by_code, errors
 from nnunet_ext.dataset_conversion.core.convert import Conversion, default_processes
 from nnunet_ext.dataset_conversion.core.report import by_code, next_command, written
 from nnunet_ext.errors import UserError
+from nnunet_ext.shown import printable
 
 
 def splits_argument(text: str) -> int | str:
     """``--splits``: a number, or else the name of a file."""
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def exit_code(conversion: Conversion) -> int:
@@ -95,9 +96,8 @@ def as_text(conversion: Conversion) -> str:
     if conversion.complete:
         rows.append(("report", str(conversion.folder / "report.md")))
         rows.append(("next:", next_command(plan)))
-    return "\n".join(
-        f"{title:<9}{text}" if title not in ("", "next:") else f"{title} {text}".strip() for title, text in rows
-    )
+    lines = [f"{title:<9}{text}" if title not in ("", "next:") else f"{title} {text}".strip() for title, text in rows]
+    return "\n".join(map(printable, lines))
 
 
 def _found(conversion: Conversion) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +13,14 @@ from nnunet_ext.dataset_conversion.core.cases import Case, SourceFile
 from nnunet_ext.dataset_conversion.core.checks import Finding
 from nnunet_ext.dataset_conversion.core.description import Dataset, Table
 from nnunet_ext.dataset_conversion.core.layout import as_csv
+from nnunet_ext.dataset_conversion.core.record_forms import SIZES
 from nnunet_ext.dataset_conversion.core.sources import read
+from nnunet_ext.dataset_conversion.core.splits import MOST_GIVEN
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import parse_json, read_regular_file
 
+# Bytes of a table of a download; the published ones take less than 1 MB.
+_MOST = 1 << 26
 _MEANINGLESS = ("", "na", "n/a", "none", "nan", "-")
 
 
@@ -37,6 +41,12 @@ def decode(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def _text(file: SourceFile) -> str:
+    if file.size > _MOST:
+        raise UserError(f"{file.shown} is larger than the {_MOST >> 20} MiB that a table may have")
+    return decode(read(file))
 
 
 def apply_tables(
@@ -69,13 +79,17 @@ def apply_sizes(cases: Sequence[Case], files: Sequence[SourceFile]) -> tuple[lis
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         try:
-            rows = json.loads(decode(read(file)))
-            shapes |= {name.casefold(): (int(row["width"]), int(row["height"])) for name, row in rows.items()}
+            table = _text(file)
         except UserError as error:
             findings.append(Finding("CSV01", error.message, file=file.shown))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = f"{file.shown} is no table of sizes: {type(error).__name__} {error}"
-            findings.append(Finding("CSV01", message, file=file.shown))
+            continue
+        try:
+            rows = parse_json(table.encode(), file.shown)
+            SIZES(rows, "")
+            shapes |= {name.casefold(): (int(row["width"]), int(row["height"])) for name, row in rows.items()}
+        except (UserError, ValueError, OverflowError) as error:
+            reason = error.message if isinstance(error, UserError) else error
+            findings.append(Finding("CSV01", f"{file.shown} is no table of sizes: {reason}", file=file.shown))
     return [replace(case, published_shape=shapes.get(case.name.casefold(), ())) for case in cases], findings
 
 
@@ -103,7 +117,7 @@ def _shown(table: Table) -> str:
 
 def _facts(table: Table, file: SourceFile) -> dict[str, dict[str, str]]:
     try:
-        rows = read_rows(decode(read(file)))
+        rows = read_rows(_text(file))
     except csv.Error as error:
         raise UserError(f"{file.shown} is no table: {error}") from error
     header = [cell.casefold() for cell in rows[0]] if rows else []
@@ -134,11 +148,10 @@ def read_groups(path: str, cases: Sequence[str]) -> dict[str, str]:
         UserError: CSV02.
     """
     try:
-        with Path(path).open("rb") as file:
-            rows = read_rows(decode(file.read()))
-    except (OSError, csv.Error) as error:
+        rows = read_rows(decode(read_regular_file(Path(path), MOST_GIVEN)))
+    except (FileNotFoundError, UserError, csv.Error) as error:
         raise UserError(
-            f"the table of groups cannot be read: {error}",
+            f"the table of groups cannot be read: {error.message if isinstance(error, UserError) else error}",
             file=path,
             code="CSV02",
             remedy="give a csv with the columns case and group",

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.dataset_conversion.core import gz, pictures
+from nnunet_ext.dataset_conversion.core import gz, nifti, pictures
 from nnunet_ext.dataset_conversion.core.writing import sha256
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
 
-_MOST = 1 << 34
+_MOST = 8 * nifti.MOST_VOXELS + nifti.MOST_OFFSET
+_MOST_OF_PICTURE = 1 << 30
+_STEP = 1 << 20
 
 
 def unchanged(folder: Path, record: dict[str, Any]) -> bool:
     """Compare size and checksum of a file with its record.
 
+    The size is compared before anything is read, and volumes are read in pieces: a record of somebody else decides
+    neither how long this takes nor how much memory.
+
     Args:
         folder: the dataset's.
-        record: path, size, sha256, and ``of``: ``"file"``, or ``"content"`` for uncompressed bytes or pixels.
+        record: path below the folder, size, sha256, and ``of``: ``"file"``, or ``"content"`` for uncompressed bytes or
+            pixels.
     """
     path = folder / record["path"]
     try:
-        data = path.read_bytes()
-        if len(data) != record["size"]:
-            return False
+        if record["of"] == "content" and path.suffix == ".png":
+            picture = read_regular_file(path, min(record["size"], _MOST_OF_PICTURE))
+            same_size = len(picture) == record["size"]
+            return same_size and sha256(pictures.raw_pixels(picture, str(path))) == record["sha256"]
+        data: Iterator[bytes] = _parts(path, record["size"])
         if record["of"] == "content" and path.name.endswith(".gz"):
-            data = gz.decompress(data, _MOST, str(path))
-        elif record["of"] == "content" and path.suffix == ".png":
-            data = pictures.raw_pixels(data, str(path))
-    except (OSError, UserError):
+            data = gz.pieces(data, _MOST, str(path))
+        return _digest(data) == record["sha256"]
+    except (OSError, ValueError, UserError):
         return False
-    return sha256(data) == record["sha256"]
+
+
+def _parts(path: Path, size: int) -> Iterator[bytes]:
+    """A regular file of that size, or a link to one: the images of a dataset may be links to the download.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    # without O_NONBLOCK, opening a pipe waits for a writer; O_BINARY exists on Windows alone
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size or size > _MOST:
+            raise ValueError(f"{path} is no file of {size} bytes")
+        while data := file.read(min(_STEP, size)):
+            size -= len(data)
+            yield data
+
+
+def _digest(data: Iterator[bytes]) -> str:
+    digest, total = hashlib.sha256(), 0
+    for piece in data:
+        digest.update(piece)
+        total += len(piece)
+    return digest.hexdigest() if total <= _MOST else ""

@@ -148,8 +148,7 @@ def run(task: Task) -> CaseResult:
 
 def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
-        stored = read(job.file)
-        content = _content(stored, job)
+        stored, content = _content(job)
     except UserError as error:
         result.add([Finding.of(error, task.case.name)], task.policy)
         return
@@ -183,22 +182,29 @@ def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     )
 
 
-def _content(stored: bytes, job: _Job) -> bytes:
-    """The uncompressed file, exactly as long as its header says.
+def _content(job: _Job) -> tuple[bytes, bytes]:
+    """The file as it is stored and uncompressed, exactly as long as its header says.
 
     Raises:
-        UserError: GZ01, IO01.
+        UserError: GZ01, IO01, IO02, ARC01.
     """
     expected = job.header.content_size
+    # Compressing makes nothing much larger; what is larger nevertheless is not read.
+    if job.file.size > (expected + expected // 64 + (1 << 20) if _is_gz(job.file) else expected):
+        raise _wrong_size(job, "more than")
+    stored = read(job.file)
     content = gz.decompress(stored, expected, job.file.shown) if _is_gz(job.file) else stored
     if len(content) != expected:
-        more = "more than" if len(content) > expected else f"{len(content)} instead of"
-        raise UserError(
-            f"{job.file.shown} holds {more} the {expected} bytes that its header declares",
-            code="IO01",
-            remedy="fetch the file again",
-        )
-    return content
+        raise _wrong_size(job, "more than" if len(content) > expected else f"{len(content)} instead of")
+    return stored, content
+
+
+def _wrong_size(job: _Job, held: str) -> UserError:
+    return UserError(
+        f"{job.file.shown} holds {held} the {job.header.content_size} bytes that its header declares",
+        code="IO01",
+        remedy="fetch the file again",
+    )
 
 
 def _source(job: _Job, stored: bytes) -> dict[str, object]:
@@ -249,8 +255,7 @@ def _check_voxels(task: Task, job: _Job, voxels: np.ndarray, result: CaseResult)
 
 def _label(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
-        stored = read(job.file)
-        content = _content(stored, job)
+        stored, content = _content(job)
     except UserError as error:
         result.add([Finding.of(error, task.case.name)], task.policy)
         return

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterable, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,35 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real images here (NNUNET_EXT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Ends a test that hangs, such as in opening a pipe that nobody writes to."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError("hung")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``one_line("convert", ...)``: our command must end with exit code 2 and one harmless line, which is returned."""
+    from nnunet_ext.cli import main
+
+    def run(*arguments: Any) -> str:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert code == 2, shown
+        (line,) = shown.err.splitlines()
+        assert line.startswith("error")
+        assert line.isprintable()
+        return line
+
+    return run
