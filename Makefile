@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SINGLE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow figures lint install clean
 
 demo: $(STAMP)
 	$(SINGLE_THREAD) $(BIN)/nnunet_ext demo
@@ -15,6 +15,10 @@ test: lint
 
 test-slow: $(STAMP)
 	$(SINGLE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+
+# Figures and fingerprints of the networks, after a family was added: FAMILY=cfnet for one alone.
+figures: $(STAMP)
+	$(SINGLE_THREAD) $(BIN)/python tests/contracts/write_figures.py $(FAMILY)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

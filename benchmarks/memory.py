@@ -38,7 +38,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner  # noqa: E402
 from torch import nn  # noqa: E402
 
-from nnunet_ext.architectures import NETWORKS  # noqa: E402
+from nnunet_ext.families import NETWORKS  # noqa: E402
 from nnunet_ext.planning.memory import measure  # noqa: E402
 from nnunet_ext.planning.planner import NetworkPlanner  # noqa: E402
 
@@ -66,7 +66,7 @@ DATASETS: dict[str, tuple[int, int, tuple[int, ...], tuple[float, ...], int, flo
 
 def networks() -> dict[str, type[nn.Module]]:
     found: dict[str, type[nn.Module]] = {"PlainConvUNet": PlainConvUNet, "ResidualEncoderUNet": ResidualEncoderUNet}
-    for row in NETWORKS:
+    for row in NETWORKS.values():
         module, name = row.class_path.split(":")
         found[row.name] = getattr(importlib.import_module(module), name)
     return found

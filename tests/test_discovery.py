@@ -82,8 +82,12 @@ def test_for_an_unknown_name_no_network_and_no_trainer_of_ours_is_imported():
     )
     some, near = (set(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("["))
     assert some == set()
-    light = ("errors", "trainers", "trainers.recipe", "trainers.registry", "trainers.variants")
-    assert near <= {f"nnunet_ext.{name}" for name in light}
+    light = ("errors", "shown", "families", "trainers")
+    tables = {f"nnunet_ext.trainers.{name}" for name in ("recipe", "registry", "suffixes", "variants")}
+    assert {name for name in near if not name.startswith("nnunet_ext.families.")} <= {
+        *(f"nnunet_ext.{name}" for name in light),
+        *tables,
+    }
 
 
 def test_an_unknown_suffix_gives_our_error_through_the_search(find):
@@ -117,7 +121,7 @@ def test_stock_trainers_are_found_as_ever(find):
 def test_a_trainer_whose_package_is_missing_fails_alone(monkeypatch, tmp_path, find):
     (tmp_path / "needs_a_package.py").write_text("import a_package_nobody_has\n")
     monkeypatch.syspath_prepend(tmp_path)
-    row = registry.Trainer("nnUNetTrainerNeedy", "needs_a_package", "Needy", "needs a package")
+    row = registry.Trainer("nnUNetTrainerNeedy", "needs_a_package:nnUNetTrainerNeedy", "Needy", "needs a package")
     monkeypatch.setitem(registry.TRAINERS, row.name, row)
     for name in ("nnUNetTrainerNeedy", "nnUNetTrainerNeedy_5epochs"):
         with pytest.raises(ModuleNotFoundError, match="a_package_nobody_has"):

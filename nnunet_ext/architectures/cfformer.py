@@ -25,9 +25,10 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import nn
 
 from nnunet_ext.architectures import pretrained
+from nnunet_ext.architectures.blocks.basic_block import BasicBlock
 from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
 from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
-from nnunet_ext.architectures.blocks.residual_level import BasicBlock, residual_level
+from nnunet_ext.architectures.blocks.residual_level import residual_level
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
@@ -236,7 +237,7 @@ def _initialize(module: nn.Module) -> None:
     """nnU-Net's start of convolutions, residual blocks that begin as their shortcut, the transformer's own."""
     InitWeights_He(1e-2)(module)
     if isinstance(module, BasicBlock):
-        for name, parameter in module.norm2.named_parameters():
+        for name, parameter in module.last_norm.named_parameters():
             if name == "weight":
                 nn.init.zeros_(parameter)
     SwinV2.initialize(module)

@@ -134,8 +134,8 @@ class CFFormerReference(nn.Module):
                 for cnn, transformer, skip in zip(cnn_widths, chosen.widths, skips, strict=True)
             )
         widths = [*cnn_widths[-2::-1], stem, stem // 2]
-        beside = [*skips[-2::-1], stem if use_cnn else 0, 0]
-        self.decoder = ReferenceDecoder(layers, skips[-1], widths, beside, steps[::-1], num_classes)
+        decoder_skips = [*skips[-2::-1], stem if use_cnn else 0, 0]
+        self.decoder = ReferenceDecoder(layers, skips[-1], widths, decoder_skips, steps[::-1], num_classes)
         self.initialize_all()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -12,15 +12,18 @@ Rows = list[dict[str, Any]]
 
 
 def _trainers() -> Rows:
-    from nnunet_ext.trainers.registry import TRAINERS
+    from nnunet_ext.families import TRAINERS
 
     return [asdict(row) for row in TRAINERS.values()]
 
 
 def _networks() -> Rows:
-    from nnunet_ext.architectures import NETWORKS
+    from nnunet_ext.families import NETWORKS, figures, trainers_of
 
-    return [asdict(row) for row in NETWORKS]
+    return [
+        asdict(row) | {"trainers": tuple(trainer.name for trainer in trainers_of(row.name))} | figures(row.name)
+        for row in NETWORKS.values()
+    ]
 
 
 def _planners() -> Rows:
@@ -90,15 +93,17 @@ def _text(value: object) -> str:
 
 
 def _print_suffixes() -> None:
-    from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES
+    from nnunet_ext.families import NETWORK_SUFFIXES
+    from nnunet_ext.trainers.suffixes import SUFFIXES
 
-    width = max(len(suffix.spelling) for suffix in (*SUFFIXES, *FAMILY_SUFFIXES))
+    width = max(len(spelling) for spelling in (row.spelling for row in SUFFIXES))
+    width = max(width, *(len(row.name) + 1 for row in NETWORK_SUFFIXES))
     print("\nsuffixes, in any number; other orders than this one work too, in folders of their own:")
     for suffix in SUFFIXES:
         print(f"  {suffix.spelling:<{width}}  {suffix.help}")
-    for network in dict.fromkeys(network for suffix in FAMILY_SUFFIXES for network in suffix.networks):
+    for network in dict.fromkeys(network for row in NETWORK_SUFFIXES for network in row.networks):
         print(f"of {network} alone:")
-        for suffix in FAMILY_SUFFIXES:
-            if network in suffix.networks:
-                print(f"  {suffix.spelling:<{width}}  {suffix.help}")
+        for row in NETWORK_SUFFIXES:
+            if network in row.networks:
+                print(f"  {'_' + row.name:<{width}}  {row.help}")
     print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

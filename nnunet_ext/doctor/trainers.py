@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE, register
 from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.families import TRAINERS
 from nnunet_ext.shown import command
-from nnunet_ext.trainers.registry import TRAINERS, canonical_name
+from nnunet_ext.trainers.registry import canonical_name
 
 
 def check_discovery() -> Iterator[Finding]:

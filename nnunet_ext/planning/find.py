@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from difflib import get_close_matches
 from pathlib import Path
 
 from torch import nn
 
-from nnunet_ext.architectures import NETWORKS
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import NETWORKS, load
 
 #: nnU-Net's own network, which the planner is calibrated with
 PLAIN = "PlainConvUNet"
 _PLAIN_PATH = "dynamic_network_architectures.architectures.unet:PlainConvUNet"
 
 
-def network_class(name: str) -> type[nn.Module]:
-    """The class behind ``-a``.
+def find_network(name: str) -> tuple[str, type[nn.Module]]:
+    """The network behind ``-a``: its name as listed, and its class.
 
     Raises:
         UserError: no such network; close names are given.
     """
-    paths = {row.name: row.class_path for row in NETWORKS} | {PLAIN: _PLAIN_PATH}
+    paths = {row.name: row.class_path for row in NETWORKS.values()} | {PLAIN: _PLAIN_PATH}
     exact = {known.lower(): known for known in paths}.get(name.lower())
     if exact is None:
         close = get_close_matches(name.lower(), [known.lower() for known in paths], n=3, cutoff=0.5)
@@ -32,8 +31,7 @@ def network_class(name: str) -> type[nn.Module]:
             f"there is no network '{name}'",
             remedy=f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(paths)}",
         )
-    module, attribute = paths[exact].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return exact, load(paths[exact])
 
 
 def dataset_name(dataset_id: int, variables: tuple[str, ...] = ("nnUNet_raw", "nnUNet_preprocessed")) -> str:

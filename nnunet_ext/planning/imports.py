@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import NETWORKS
 
 #: the key of the network itself; all others are keyword arguments of its constructor
 NETWORK = "network_class_name"
@@ -50,7 +50,7 @@ def is_known(key: str, path: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _our_networks() -> frozenset[str]:
-    return frozenset(row.class_path.replace(":", ".") for row in NETWORKS)
+    return frozenset(row.class_path.replace(":", ".") for row in NETWORKS.values())
 
 
 @lru_cache

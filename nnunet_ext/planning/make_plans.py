@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import tempfile
@@ -17,6 +19,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint
 from nnunet_ext.planning import PLANNERS, fingerprint
@@ -37,7 +40,7 @@ class Wanted:
 
     Attributes:
         dataset_name: folder name.
-        network, optimizer: class, and what trains it.
+        network_name, network, optimizer: name as listed, class, and what trains it.
         target: GB of GPU memory.
         plans_name: given by the user, or None for ``default_name``.
         processes: worker processes.
@@ -47,6 +50,7 @@ class Wanted:
     """
 
     dataset_name: str
+    network_name: str
     network: type[nn.Module]
     optimizer: str
     target: float
@@ -59,14 +63,27 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        return self.plans_name or default_name(self.network.__name__, self.target, self.options)
+        return self.plans_name or default_name(self.network_name, self.target, self.options)
 
 
 def default_name(network: str, target: float, options: Mapping[str, Any]) -> str:
-    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB, and a preset:
-    ``nnUNetCFFormerBasePlans_24G``."""
+    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB, and what tells a variant of the
+    network from others: ``nnUNetCFFormerBasePlans_24G``."""
     size = "" if target == DEFAULT_TARGET else f"_{target:g}G".replace(".", "p")
-    return f"nnUNet{network}{str(options.get('preset', '')).capitalize()}Plans{size}"
+    return f"nnUNet{network}{variant_tag(network, options)}Plans{size}"
+
+
+def variant_tag(network: str, options: Mapping[str, Any]) -> str:
+    """What a variant adds to the name of its plans: the tags of its suffixes, and for options that no suffix sets a
+    few characters that differ where they differ."""
+    left, tags = dict(options), ""
+    for row in suffixes_of(network):
+        if row.options.items() <= left.items():
+            tags += row.tag
+            left = {name: value for name, value in left.items() if name not in row.options}
+    if left:
+        tags += "X" + hashlib.sha256(json.dumps(left, sort_keys=True, default=str).encode()).hexdigest()[:6]
+    return tags
 
 
 def check(wanted: Wanted, trust: bool = False) -> None:
@@ -125,7 +142,7 @@ def check(wanted: Wanted, trust: bool = False) -> None:
         if not trust:
             refuse_foreign_classes(existing, file)
         made = existing.get(OURS, {})
-        asked = (wanted.network.__name__, wanted.target, dict(wanted.options))
+        asked = (wanted.network_name, wanted.target, dict(wanted.options))
         same = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {})) == asked
         if not same and (wanted.plans_name is None or not made):
             raise UserError(
@@ -156,7 +173,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
     if not (Path(nnUNet_preprocessed) / name / fingerprint.FILE).is_file():
         say(f"{name} has no fingerprint yet: reading all training cases once")
         fingerprint.extract_if_missing(name, wanted.processes)
-    say(f"planning {wanted.network.__name__} for {wanted.target:g} GB")
+    say(f"planning {wanted.network_name} for {wanted.target:g} GB")
     try:
         planner = NetworkPlanner(
             name,
@@ -164,6 +181,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
             plans_name=wanted.name,
             overwrite_target_spacing=wanted.spacing,
             network=wanted.network,
+            network_name=wanted.network_name,
             optimizer=wanted.optimizer,
             options=wanted.options,
             trainer=wanted.trainer,

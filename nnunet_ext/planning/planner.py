@@ -41,7 +41,7 @@ from nnunet_ext.planning.sharing import data_digest, shares_data
 BYTES_2D, BYTES_3D = 3.975, 3.95
 # Weights, gradients, momentum and half-precision copies that a network has beyond PlainConvUNet come off its budget.
 _PARAMETER_BYTES = gpu.parameter_bytes(1)
-LEAST_STAGES = 3  # with two, nnU-Net's deep supervision has no weight left (it divides 0 by 0)
+MIN_STAGES = 3  # with two, nnU-Net's deep supervision has no weight left (it divides 0 by 0)
 AUTOCAST = torch.float16
 #: names that nnU-Net's planner gives
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
@@ -68,6 +68,7 @@ class NetworkPlanner(ExperimentPlanner):
 
     Args:
         network: the class.
+        network_name: as listed and as the plans record it; the name of the class unless given.
         optimizer: that the network is trained with (``torch.optim``); for the figure of GPU memory alone.
         options: keyword arguments of the network's constructor that a trainer's variant sets.
         trainer: name of that trainer, for the record.
@@ -86,6 +87,7 @@ class NetworkPlanner(ExperimentPlanner):
         overwrite_target_spacing: Sequence[float] | None = None,
         suppress_transpose: bool = False,
         network: type[nn.Module] = PlainConvUNet,
+        network_name: str | None = None,
         optimizer: str = "SGD",
         options: Mapping[str, Any] | None = None,
         trainer: str = "",
@@ -99,6 +101,7 @@ class NetworkPlanner(ExperimentPlanner):
             suppress_transpose,
         )
         self.UNet_class = network
+        self.network_name = network_name or network.__name__
         self.UNet_reference_val_2d *= BYTES_2D
         self.UNet_reference_val_3d *= BYTES_3D
         self.optimizer = optimizer
@@ -159,7 +162,7 @@ class NetworkPlanner(ExperimentPlanner):
         Static in nnU-Net, which calls it on the instance and goes on shrinking the patch while twice this, over the
         reference batch, exceeds the reference.
         """
-        if arch_kwargs["n_stages"] < LEAST_STAGES:
+        if arch_kwargs["n_stages"] < MIN_STAGES:
             raise self._no_patch(patch_size)  # nnU-Net's loop has no lower end of its own
         try:
             demand = self._demand(patch_size, input_channels, output_channels, arch_kwargs, arch_kwargs_req_import)
@@ -227,19 +230,19 @@ class NetworkPlanner(ExperimentPlanner):
         return self._demands[key]
 
     def _no_patch(self, patch_size: Sequence[int]) -> UserError:
-        name = self.UNet_class.__name__
+        name = self.network_name
         if self._least < math.inf:
             # rounded up, so that what is named suffices
             enough = math.ceil(self._least / self._budget() * self.UNet_vram_target_GB * 100) / 100
             return UserError(
-                f"no patch of {LEAST_STAGES} resolutions or more fits {name} into {self.UNet_vram_target_GB:g} GB",
+                f"no patch of {MIN_STAGES} resolutions or more fits {name} into {self.UNet_vram_target_GB:g} GB",
                 remedy=f"give -gpu_memory_target {enough:g} or more",
             )
         if self._refusal is not None:
             return UserError(f"{name} cannot be planned for this dataset: {self._refusal}")
         size = " x ".join(str(int(edge)) for edge in patch_size)
         return UserError(
-            f"the images are too small: a patch of {size} gives fewer than {LEAST_STAGES} resolutions",
+            f"the images are too small: a patch of {size} gives fewer than {MIN_STAGES} resolutions",
             remedy="plan this dataset with nnU-Net's own planner",
         )
 
@@ -254,7 +257,7 @@ class NetworkPlanner(ExperimentPlanner):
         recursive_fix_for_json_export(plans)
         plans[OURS] = {
             "version": __version__,
-            "network": self.UNet_class.__name__,
+            "network": self.network_name,
             "gpu_memory_target_in_gb": self.UNet_vram_target_GB,
             "options": self.options,
             "trainer": self.trainer,
@@ -267,12 +270,12 @@ class NetworkPlanner(ExperimentPlanner):
             # what an earlier plan had of nnU-Net's own configurations and this one has not would be of its topology
             others = {name: content for name, content in before.items() if name not in CONFIGURATIONS}
             plans["configurations"] = {**others, **plans["configurations"]}
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
         try:
-            beside.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-            beside.replace(file)
+            partial.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+            partial.replace(file)
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
     def _hand_over_the_previous_stage(self, plans: dict[str, Any]) -> None:
         """Say how many channels a cascade adds, to a network that wants to know: no stock trainer could tell it."""

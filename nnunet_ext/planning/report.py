@@ -15,8 +15,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_ext import nnunet_json
-from nnunet_ext.architectures import NETWORKS
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import trainers_of
 from nnunet_ext.planning import gpu, make_plans
 from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.from_plans import from_configuration
@@ -150,7 +150,7 @@ def _arguments(wanted: make_plans.Wanted, manager: PlansManager, name: str, data
 def _estimate(wanted: make_plans.Wanted, manager: PlansManager, name: str, dataset_json: dict[str, Any]) -> Estimate:
     arguments = _arguments(wanted, manager, name, dataset_json)
     return estimate(
-        wanted.network.__name__,
+        wanted.network_name,
         manager,
         name,
         lambda: from_configuration(*arguments, **wanted.options),
@@ -181,8 +181,8 @@ def _seconds(
 
 def _trainer_option(plans: dict[str, Any]) -> tuple[str, ...]:
     """Ours, where the network has a trainer; the stock trainer builds what the plans name."""
-    made = plans[make_plans.OURS]["network"]
     if plans[make_plans.OURS].get("trainer"):
         return "-tr", plans[make_plans.OURS]["trainer"]
-    row = next((row for row in NETWORKS if row.name == made), None)
-    return () if row is None else ("-tr", row.trainers[0])
+    # a published network is what no plans change
+    row = next((row for row in trainers_of(plans[make_plans.OURS]["network"]) if not row.published), None)
+    return () if row is None else ("-tr", row.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,13 +19,13 @@ from torch import nn
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning.from_plans import from_configuration
-from nnunet_ext.trainers import checkpoints, memory_line, registry, seeding, splits
-from nnunet_ext.trainers.losses import LOSSES, Float32Loss
+from nnunet_ext.trainers import checkpoints, lengthened, memory_line, registry, seeding, splits
+from nnunet_ext.trainers.losses import Float32Loss, loss_of
 from nnunet_ext.trainers.recipe import Recipe
-from nnunet_ext.trainers.schedules import EpochSchedule
+from nnunet_ext.trainers.schedules import EpochSchedule, schedule_of
 
 # Ensemble folders join two names of result folders, 17 characters and the folds; file systems allow 255 bytes.
-LONGEST_FOLDER_NAME = 110
+MAX_FOLDER_NAME = 110
 
 
 class BaseTrainer(nnUNetTrainer):
@@ -37,6 +38,10 @@ class BaseTrainer(nnUNetTrainer):
     """
 
     network_class: ClassVar[type[nn.Module]]
+    #: whether the network is a published one, which no plans change
+    builds_published_network: ClassVar[bool] = False
+    #: whether patch or batch are the trainer's, so that no plans change them
+    fixes_patch_or_batch: ClassVar[bool] = False
     recipe: ClassVar[Recipe] = Recipe()
 
     # nnU-Net reads the names of these parameters and records them
@@ -60,7 +65,7 @@ class BaseTrainer(nnUNetTrainer):
         self.save_every = max(1, min(50, recipe.epochs // 20))
         if recipe.bf16:
             self.grad_scaler = None  # bfloat16 has the range of float32
-        self._speak_of_the_name()
+        self._log_name()
 
     @classmethod
     def adapted_plans(cls, plans: dict, configuration: str) -> dict:
@@ -72,7 +77,7 @@ class BaseTrainer(nnUNetTrainer):
         """
         return plans
 
-    def _speak_of_the_name(self) -> None:
+    def _log_name(self) -> None:
         if type(self).__module__ == registry.__name__:
             name = type(self).__name__
             canonical = registry.canonical_name(name)
@@ -81,7 +86,7 @@ class BaseTrainer(nnUNetTrainer):
                     f"{name} is {canonical} spelled otherwise; results are stored under the name as given"
                 )
         folder = Path(self.output_folder_base).name
-        if len(folder) > LONGEST_FOLDER_NAME:
+        if len(folder) > MAX_FOLDER_NAME:
             self.print_to_log_file(
                 f"WARNING: {folder} is so long that nnU-Net may fail to create the folders of its ensembles"
             )
@@ -130,7 +135,7 @@ class BaseTrainer(nnUNetTrainer):
         if supervised and len(loss.weight_factors) == 1:
             loss.weight_factors = (1.0,)
         if self.recipe.loss != "nnunet":
-            own = LOSSES[self.recipe.loss](self.label_manager.has_regions, self.label_manager.ignore_label)
+            own = loss_of(self.recipe.loss, self.label_manager.has_regions, self.label_manager.ignore_label)
             if supervised:
                 loss.loss = own
             else:
@@ -147,12 +152,23 @@ class BaseTrainer(nnUNetTrainer):
         )
         if not self.recipe.mirroring:
             mirror_axes = self.inference_allowed_mirroring_axes = None
+        if not self.recipe.augmentation:  # no rotation, so no larger patch to rotate in
+            initial_patch_size = self.configuration_manager.patch_size
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> Any:
+        if not cls.recipe.augmentation:
+            return cls._validation_transforms_for_training(*args, **kwargs)
         transforms = super().get_training_transforms(*args, **kwargs)
         return transforms if cls.recipe.seed is None else seeding.without_timing(transforms)
+
+    @classmethod
+    def _validation_transforms_for_training(cls, *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(nnUNetTrainer.get_training_transforms).bind(*args, **kwargs)
+        given.apply_defaults()
+        wanted = inspect.signature(nnUNetTrainer.get_validation_transforms).parameters
+        return super().get_validation_transforms(**{name: given.arguments[name] for name in wanted})
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         train, validation = super().get_dataloaders()
@@ -173,7 +189,7 @@ class BaseTrainer(nnUNetTrainer):
             f"nnunet_ext {__version__}: {checkpoints.class_path(self._bare_network())}, {self.recipe.as_dict()}"
         )
         self.print_to_log_file(memory_line.first_line(self))
-        self._warn_of_other_splits()
+        self._warn_other_splits()
         folder = Path(self.output_folder)
         checkpoints.clean(folder)
         if self.current_epoch == 0 and not self.disable_checkpointing:
@@ -195,7 +211,7 @@ class BaseTrainer(nnUNetTrainer):
                 remedy=f"train every fold of {stage} first, with -tr {type(self).__name__}",
             )
 
-    def _warn_of_other_splits(self) -> None:
+    def _warn_other_splits(self) -> None:
         if nnUNet_raw.is_set() and self.fold != "all":
             warning = splits.difference(
                 Path(nnUNet_raw) / self.plans_manager.dataset_name / "splits_final.json",
@@ -310,7 +326,7 @@ class BaseTrainer(nnUNetTrainer):
         file = Path(filename_or_checkpoint)
         checkpoint = checkpoints.read(file, self.device)
         checkpoints.require_training_state(checkpoint, file)
-        self._require_same_trainer(checkpoint, file)
+        jump = self._require_same_training(checkpoint, file)
         checkpoints.load_weights(self._bare_network(), checkpoint, file)
         self.my_init_kwargs = checkpoint["init_args"]
         self.current_epoch = checkpoint["current_epoch"]
@@ -320,19 +336,40 @@ class BaseTrainer(nnUNetTrainer):
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-        self._speak_of_changed_recipe(checkpoint.get(checkpoints.OURS, {}))
+        self._warn_changed_recipe(checkpoint.get(checkpoints.OURS, {}))
+        if jump:
+            self.print_to_log_file(jump)
 
-    def _require_same_trainer(self, checkpoint: dict[str, Any], file: Path) -> None:
-        written_by, own = checkpoint.get("trainer_name", "an unknown trainer"), type(self).__name__
-        if written_by != own:
+    def _require_same_training(self, checkpoint: dict[str, Any], file: Path) -> str:
+        """Refuses the checkpoint of another training, but for one that differs in the number of epochs alone. Returns
+        what to say of that."""
+        written_by, own = checkpoint["trainer_name"], type(self).__name__
+        if written_by == own:
+            return ""
+        epochs = lengthened.epochs_before(written_by, own, checkpoint)
+        done = checkpoint["current_epoch"]
+        if epochs is None or not isinstance(done, int):
             raise UserError(
                 f"checkpoint was written by {written_by}, not by {own}",
                 file=file,
                 remedy=f"continue with -tr {written_by}, or start from its weights with -pretrained_weights",
             )
+        if done >= self.num_epochs:
+            raise UserError(
+                f"checkpoint of {written_by} has {done} epochs behind it, and {own} trains {self.num_epochs}",
+                file=file,
+                remedy="continue with a trainer of more epochs",
+            )
+        factor = schedule_of(self.recipe.schedule)
+        before, now = (self.initial_lr * factor(min(done, total - 1), total) for total in (epochs, self.num_epochs))
+        return (
+            f"WARNING: goes on from epoch {done} of {written_by}: the schedule of {epochs} epochs becomes one of "
+            f"{self.num_epochs}, and the learning rate jumps from {before:.3g} to {now:.3g}"
+        )
 
-    def _speak_of_changed_recipe(self, ours: dict[str, Any]) -> None:
+    def _warn_changed_recipe(self, ours: dict[str, Any]) -> None:
         before, now = ours.get("recipe", {}), self.recipe.as_dict()
+        now.pop("epochs")  # part of the name, which is compared by itself
         changed = [f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]]
         if changed:
             self.print_to_log_file(

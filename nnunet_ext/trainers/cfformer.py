@@ -7,7 +7,6 @@ the official code was not read.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,22 +14,22 @@ import numpy as np
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.published import PublishedTrainer
 from nnunet_ext.trainers.random_crop import RandomCropTransform
 from nnunet_ext.trainers.recipe import Recipe
 
 #: the parameters of Swin V2 that its authors exempt from weight decay
 UNDECAYED = ("logit_scale", "cpb_mlp")
-PATCH, BATCH = (224, 224), 16
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RGB_TO_0_1 = "RGBTo01Normalization"
 # a crop of half the area, as the length of its sides
-LEAST_SCALE = 0.5**0.5
+MIN_SCALE = 0.5**0.5
 ROTATION, P_ROTATION = np.deg2rad(15), 0.6
 _RECIPE = Recipe(
     optimizer="AdamW",
@@ -50,7 +49,7 @@ class nnUNetTrainerCFFormer(BaseTrainer):
     recipe = _RECIPE
 
 
-class nnUNetTrainerCFFormer_paper(BaseTrainer):
+class nnUNetTrainerCFFormer_paper(PublishedTrainer):
     """CFFormer as published, for 2D configurations: patches of 224 x 224, batches of 16, 130 epochs, 0.5 cross-entropy
     + 0.5 Dice, flips, rotations and crops alone.
 
@@ -62,28 +61,19 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
     network_class = CFFormer
     recipe = replace(_RECIPE, epochs=130, loss="cfformer_paper", gradient_clip=1.0, deep_supervision=False)
 
-    @classmethod
-    def adapted_plans(cls, plans: dict, configuration: str) -> dict:
-        """With the paper's patch and batch: prediction then cuts the same tiles."""
-        if len(PlansManager(plans).get_configuration(configuration).patch_size) != len(PATCH):
-            raise UserError(
-                f"the published CFFormer needs a 2d configuration; got {configuration}",
-                remedy="use nnUNetTrainerCFFormer, which configures itself for any",
-            )
-        plans = deepcopy(plans)
-        plans["configurations"][configuration] |= {"patch_size": list(PATCH), "batch_size": BATCH}
-        return plans
+    fixes_patch_or_batch = True
+    patch_size = (224, 224)
+    batch_size_of_paper = 16
+    alternative = "nnUNetTrainerCFFormer"
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
+    def published_network(
+        cls, configuration_manager: ConfigurationManager, num_input_channels: int, num_output_channels: int
     ) -> nn.Module:
-        """The published network; it has one output, whatever ``enable_deep_supervision`` says."""
+        """
+        Raises:
+            UserError: the published network has no such size.
+        """
         options = dict(cls.recipe.network_options)
         size = options.pop("preset", "base")
         if size == "large":
@@ -108,8 +98,9 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
         super().on_train_start()
         differs = []
         size = [int(edge) for edge in self.configuration_manager.median_image_size_in_voxels]
-        if size != list(PATCH):
-            differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to 224 x 224")
+        if size != list(self.patch_size):
+            whole = " x ".join(map(str, self.patch_size))
+            differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to {whole}")
         if not _scaled_like_pictures(self.configuration_manager):
             differs.append("nnU-Net's normalisation instead of ImageNet's")
         if self.transformer_starts_at_random():
@@ -124,9 +115,6 @@ class nnUNetTrainerCFFormer_paper(BaseTrainer):
             return False
         return not any(block.norm1.weight.any() for stage in network.transformer.layers for block in stage.blocks)
 
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing to switch: the published network has no deep supervision."""
-
 
 def _crop(transform: SpatialTransform) -> RandomCropTransform:
     """nnU-Net's spatial transform with the paper's numbers."""
@@ -137,7 +125,7 @@ def _crop(transform: SpatialTransform) -> RandomCropTransform:
         p_rotation=P_ROTATION,
         rotation=(-ROTATION, ROTATION),
         p_scaling=1.0,
-        scaling=(LEAST_SCALE, 1.0),
+        scaling=(MIN_SCALE, 1.0),
         p_synchronize_scaling_across_axes=1.0,
         border_mode_seg="constant",
         padding_value_seg=-1,

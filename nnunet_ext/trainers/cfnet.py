@@ -7,12 +7,13 @@ fusion and feature communication", Biomedical Signal Processing and Control 2025
 
 from __future__ import annotations
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.published import PublishedTrainer
 from nnunet_ext.trainers.recipe import Recipe
 
 # (T1, T2) and (T1ce, FLAIR), the published pairs, in nnU-Net's channel order T1, T1ce, T2, FLAIR
@@ -27,7 +28,7 @@ class nnUNetTrainerCFNet(BaseTrainer):
     network_class = CFNet
 
 
-class nnUNetTrainerCFNet_paper(BaseTrainer):
+class nnUNetTrainerCFNet_paper(PublishedTrainer):
     """CFNet as published, for 2D configurations with four image channels in nnU-Net's BraTS order T1, T1ce, T2, FLAIR.
 
     Network, loss and optimizer are the published ones; batch, patch, augmentation, folds and evaluation are
@@ -47,17 +48,13 @@ class nnUNetTrainerCFNet_paper(BaseTrainer):
         deep_supervision=False,
     )
 
-    @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """The published network; it has one output, whatever ``enable_deep_supervision`` says.
+    alternative = "nnUNetTrainerCFNet"
 
+    @classmethod
+    def published_network(
+        cls, configuration_manager: ConfigurationManager, num_input_channels: int, num_output_channels: int
+    ) -> nn.Module:
+        """
         Raises:
             UserError: the configuration is not 2D, or has not four channels, or a patch size that 16 does not divide.
         """
@@ -66,9 +63,6 @@ class nnUNetTrainerCFNet_paper(BaseTrainer):
             raise UserError(
                 f"the published CFNet needs a 2d configuration, four image channels and sizes divisible by {STRIDE}; "
                 f"here: patch size {patch_size}, {num_input_channels} input channels",
-                remedy="use nnUNetTrainerCFNet, which configures itself for any of these",
+                remedy=f"use {cls.alternative}, which configures itself for any of these",
             )
         return CFNet.reference(num_classes=num_output_channels, stream_channels=BRATS_PAIRS)
-
-    def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Nothing to switch: the published network has no deep supervision."""

@@ -14,12 +14,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning.estimate import Estimate, estimate
-from nnunet_ext.planning.find import dataset_name, network_class
+from nnunet_ext.planning.find import dataset_name, find_network
 from nnunet_ext.planning.from_plans import REFUSALS, reason_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.report import read_dataset_json
-from nnunet_ext.trainers.memory_line import overrides_nothing
-from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve
+from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve, row_of
 
 
 def estimates(
@@ -77,17 +76,21 @@ def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
     if trainer is None:
         if network is None:
             raise UserError("no network was named", remedy="give -a NETWORK; 'nnunet_ext list networks' shows them")
-        return {"network": network_class(network), "optimizer": optimizer_of(network)}
+        name, network_type = find_network(network)
+        return {"network_name": name, "network": network_type, "optimizer": optimizer_of(name)}
     found: Any = resolve(trainer)
     if found is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy="'nnunet_ext list trainers' shows them")
-    if not overrides_nothing(found, "build_network_architecture"):
+    if found.builds_published_network:
         raise UserError(
             f"{trainer} builds a published network, which no plans change", remedy="train it on any 2d plans"
         )
-    if network is not None and network_class(network) is not found.network_class:
+    row = row_of(trainer)
+    assert row is not None  # resolve found it there
+    if network is not None and find_network(network)[0] != row.network:
         raise UserError(f"{trainer} does not train {network}", remedy="give -a or -tr alone")
     return {
+        "network_name": row.network,
         "network": found.network_class,
         "optimizer": found.recipe.optimizer,
         "options": dict(found.recipe.network_options),

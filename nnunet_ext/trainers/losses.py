@@ -12,12 +12,14 @@ Differences from the reference
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from nnunet_ext import families
+from nnunet_ext.architectures.blocks.precision import at_least_float32
 
 DICE_WEIGHT, FOCAL_WEIGHT = 0.6, 0.4
 ALPHA, GAMMA = 0.25, 2
@@ -28,7 +30,7 @@ def in_float32(output: Any) -> Any:
     """Half precision logits (one tensor or a list of them) as float32; float32 and float64 as they are."""
     if isinstance(output, (list, tuple)):
         return [in_float32(logits) for logits in output]
-    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+    return at_least_float32(output)
 
 
 class Float32Loss(nn.Module):
@@ -144,8 +146,11 @@ class DiceCrossEntropyLoss(nn.Module):
         return 0.5 * _mean(entropy, valid) + 0.5 * soft_dice(probabilities, onehot, valid)
 
 
-LOSSES: dict[str, Callable[..., nn.Module]] = {
-    "cfnet_paper": lambda regions, ignore_label: DiceFocalLoss(regions, ignore_label),
-    "cfformer_paper": DiceCrossEntropyLoss,
-    "cfnet_paper_coded_focal": lambda regions, ignore_label: DiceFocalLoss(regions, ignore_label, coded_focal=True),
-}
+def loss_of(key: str, regions: bool, ignore_label: int | None) -> nn.Module:
+    """The loss of a family that a recipe names, as its row says.
+
+    Raises:
+        KeyError: there is none.
+    """
+    row = families.LOSSES[key]
+    return families.load(row.class_path)(regions=regions, ignore_label=ignore_label, **row.options)

@@ -11,6 +11,7 @@ from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
 from nnunet_ext.planning.planner import OURS
 from nnunet_ext.shown import command, printable
+from nnunet_ext.trainers.registry import row_of
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
 SIZES = (8, 11, 16, 24, 40, 80)
@@ -58,18 +59,24 @@ def advice(trainer: Any, needed: float | None = None) -> str:
         needed: bytes of a training step, where they are known to exceed what is available.
     """
     target = smaller_target(_planned_for(trainer.plans_manager.plans), needed, _available(trainer.device))
-    if not overrides_nothing(type(trainer), "adapted_plans"):
+    if trainer.fixes_patch_or_batch:
         return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
-    if not overrides_nothing(type(trainer), "build_network_architecture"):
+    if trainer.builds_published_network:
         return f"Train on plans for a smaller GPU: -gpu_memory_target {target} of nnU-Net's own planner"
     number = trainer.plans_manager.dataset_name.removeprefix("Dataset").partition("_")[0]
-    which = ("-a", trainer.network_class.__name__)
+    which = ("-a", _network_name(trainer))
     if trainer.recipe.network_options:
         which = ("-tr", type(trainer).__name__)
     # the folder of a dataset bears its id; plans of somebody else may name any folder
     dataset = int(number) if number.isdecimal() and len(number) < 10 else "ID"
     plan = command(["nnunet_ext", "plan", "-d", dataset, *which, "-gpu_memory_target", target])
     return f"For plans that fit: {plan}, then train with -p and the name that it prints"
+
+
+def _network_name(trainer: Any) -> str:
+    """As listed, for a trainer of ours; a trainer of the user's own is planned for by its network's class."""
+    row = row_of(type(trainer).__name__)
+    return trainer.network_class.__name__ if row is None else row.network
 
 
 def _planned_for(plans: dict[str, Any]) -> float | None:
@@ -93,14 +100,6 @@ def smaller_target(present: float | None, needed: float | None, available: float
         most = min(most, present * scale)
     fitting = [size for size in SIZES if size <= most]
     return fitting[-1] if fitting else max(1, int(most))
-
-
-def overrides_nothing(trainer: type, method: str) -> bool:
-    """Whether a trainer of ours leaves a class method to the base of all."""
-    from nnunet_ext.trainers.base import BaseTrainer  # which imports this module
-
-    owner = next(each for each in trainer.__mro__ if method in vars(each))
-    return owner is BaseTrainer
 
 
 def _available(device: torch.device) -> float | None:

@@ -16,11 +16,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.architectures.pretrained import swin_windows
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import TRAINERS
 from nnunet_ext.planning.find import dataset_name
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.report import read_dataset_json
 from nnunet_ext.trainers import checkpoints
-from nnunet_ext.trainers.registry import TRAINERS, resolve
+from nnunet_ext.trainers.registry import resolve
 
 #: names of encoders that the command knows, on the hub of timm
 FAMILIES = {"cnn": "resnet*", "transformer": "swinv2_*"}

@@ -20,10 +20,12 @@ class Recipe:
         optimizer_options: its keyword arguments besides learning rate and weight decay.
         learning_rate: at the schedule's factor 1.
         weight_decay: on all parameters.
-        schedule: key of ``schedules.SCHEDULES``, a closed form of the epoch.
-        loss: key of ``losses.LOSSES``, or ``"nnunet"``: Dice + cross-entropy, for regions Dice + binary cross-entropy.
+        schedule: ``"poly"``, or the key of a family's schedule, a closed form of the epoch.
+        loss: ``"nnunet"`` (Dice + cross-entropy, for regions Dice + binary cross-entropy), or the key of a family's
+            loss.
         gradient_clip: largest norm of the gradient over all parameters; None: not clipped.
         epochs, iterations, validation_iterations: length of training; iterations are per epoch.
+        augmentation: nnU-Net's augmentation of training patches.
         mirroring: augmentation and test-time augmentation by mirroring.
         deep_supervision: loss at every resolution of the decoder.
         bf16: autocast in bfloat16, without gradient scaling, on any device; otherwise nnU-Net's own: float16 with
@@ -43,6 +45,7 @@ class Recipe:
     epochs: int = 1000
     iterations: int = 250
     validation_iterations: int = 50
+    augmentation: bool = True
     mirroring: bool = True
     deep_supervision: bool = True
     bf16: bool = False

@@ -1,62 +1,29 @@
-"""The table of trainers, and trainer classes by name. A trainer's module (and torch) is imported when it is asked
-for."""
+"""Trainer classes by name. A trainer's module (and torch) is imported when it is asked for."""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
 from typing import Any
 
+from nnunet_ext.families import TRAINERS, Trainer, load, trainers_of
 from nnunet_ext.trainers import variants
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """One row: name for ``-tr``, defining module, network of the table of networks, one line for lists."""
-
-    name: str
-    module: str
-    network: str
-    summary: str
-
-
-TRAINERS: dict[str, Trainer] = {
-    row.name: row
-    for row in (
-        Trainer(
-            "nnUNetTrainerCFNet",
-            "nnunet_ext.trainers.cfnet",
-            "CFNet",
-            "self-configuring CFNet, 2D and 3D, two image channels or more; nnU-Net's own training",
-        ),
-        Trainer(
-            "nnUNetTrainerCFNet_paper",
-            "nnunet_ext.trainers.cfnet",
-            "CFNet",
-            "CFNet as published: 2D, four image channels, the authors' loss and schedule",
-        ),
-        Trainer(
-            "nnUNetTrainerCFFormer",
-            "nnunet_ext.trainers.cfformer",
-            "CFFormer",
-            "self-configuring CFFormer, 2D and 3D; nnU-Net's training with AdamW and warm-up",
-        ),
-        Trainer(
-            "nnUNetTrainerCFFormer_paper",
-            "nnunet_ext.trainers.cfformer",
-            "CFFormer",
-            "CFFormer as published: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
-        ),
-    )
-}
 
 _made: dict[str, type] = {}
 
 
-def _row(name: str) -> Trainer | None:
-    """The longest listed name that ``name`` is, or begins with before an underscore."""
+def row_of(name: str) -> Trainer | None:
+    """The row of the longest listed name that ``name`` is, or begins with before an underscore; None: there is none."""
     heads = [row for row in TRAINERS.values() if name == row.name or name.startswith(row.name + "_")]
     return max(heads, key=lambda row: len(row.name), default=None)
+
+
+def variations_of(name: str) -> list[variants.Variation]:
+    """What the suffixes of one of our trainer names ask for; empty for any other name.
+
+    Raises:
+        UserError: one of our trainers with an unknown or repeated suffix.
+    """
+    row = row_of(name)
+    return [] if row is None else variants.parse(name, row.name, row.network)
 
 
 def canonical_name(name: str) -> str | None:
@@ -65,12 +32,8 @@ def canonical_name(name: str) -> str | None:
     Raises:
         UserError: one of our trainers with an unknown or repeated suffix.
     """
-    row = _row(name)
-    return None if row is None else _canonical(name, row)
-
-
-def _canonical(name: str, row: Trainer) -> str:
-    return variants.canonical(row.name, variants.parse(name, row.name, row.network), row.network)
+    row = row_of(name)
+    return None if row is None else variants.canonical(row.name, variations_of(name))
 
 
 def resolve(name: str) -> type | None:
@@ -83,25 +46,24 @@ def resolve(name: str) -> type | None:
         UserError: one of our trainers with an unknown or repeated suffix.
         ImportError: a package that this trainer needs is missing.
     """
-    row = _row(name)
+    row = row_of(name)
     if row is None:
         return None
-    changes = variants.parse(name, row.name, row.network)
-    base = getattr(importlib.import_module(row.module), row.name)
-    if not changes:
+    variations = variations_of(name)
+    base = load(row.class_path)
+    if not variations:
         return base
     if name not in _made:
-        body = {"__module__": __name__, "__doc__": base.__doc__, "recipe": variants.applied(base.recipe, changes)}
+        body = {"__module__": __name__, "__doc__": base.__doc__, "recipe": variants.applied(base.recipe, variations)}
         _made[name] = type(name, (base,), body)
     return _made[name]
 
 
 def optimizer_of(network: str) -> str:
-    """The optimizer (``torch.optim``) of the first listed trainer of a network; nnU-Net's SGD for other networks."""
-    row = next((row for row in TRAINERS.values() if row.network.lower() == network.lower()), None)
-    if row is None:
-        return "SGD"
-    return getattr(importlib.import_module(row.module), row.name).recipe.optimizer
+    """The optimizer (``torch.optim``) of the first trainer that trains a network on any plans; nnU-Net's SGD for a
+    network without one."""
+    row = next((row for row in trainers_of(network) if not row.published), None)
+    return "SGD" if row is None else load(row.class_path).recipe.optimizer
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nnunet_ext import families
+
 
 def poly(epoch: int, num_epochs: int) -> float:
     """nnU-Net's polynomial decay with exponent 0.9 (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z)."""
@@ -28,11 +30,13 @@ def warmup_poly(epoch: int, num_epochs: int) -> float:
     return (1 - (epoch - warm_up) / (num_epochs - warm_up)) ** 0.9
 
 
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "poly": poly,
-    "cfnet_paper": cfnet_paper,
-    "warmup_poly": warmup_poly,
-}
+def schedule_of(key: str) -> Callable[[int, int], float]:
+    """The schedule that a recipe names.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return poly if key == "poly" else families.load(families.SCHEDULES[key].function_path)
 
 
 class EpochSchedule:
@@ -41,7 +45,7 @@ class EpochSchedule:
     def __init__(self, optimizer: Any, learning_rate: float, schedule: str, num_epochs: int) -> None:
         self.optimizer = optimizer
         self.learning_rate = learning_rate
-        self.factor = SCHEDULES[schedule]
+        self.factor = schedule_of(schedule)
         self.num_epochs = num_epochs
 
     def step(self, epoch: int) -> None:

@@ -15,15 +15,16 @@ PACKAGE = Path(__file__).parents[2] / "nnunet_ext"
 GROUND = {"errors", "files", "forms", "shown", "nnunet_json", "__version__"}
 # room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import the ground.
 ALLOWED: dict[str, set[str]] = {
+    "families": set(),
     "architectures": set(),
-    "planning": {"architectures", "nnunetv2"},
-    "trainers": {"architectures", "planning", "_startup", "nnunetv2"},
+    "planning": {"families", "architectures", "nnunetv2"},
+    "trainers": {"families", "architectures", "planning", "_startup", "nnunetv2"},
     "_discovery": {"trainers"},
     "dataset_conversion": {"nnunetv2"},
     "phantoms": {"dataset_conversion"},
     "evaluation": set(),
     "report": {"evaluation"},
-    "doctor": {"architectures", "planning", "trainers", "dataset_conversion", "_startup", "nnunetv2"},
+    "doctor": {"families", "planning", "trainers", "dataset_conversion", "_startup", "nnunetv2"},
     "demo": {
         "architectures",
         "planning",
@@ -37,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # rooms that must run where these are absent
 FORBIDDEN: dict[str, set[str]] = {
+    "families": {"torch", "numpy"},
     "architectures": {"nnunetv2", "os", "pathlib"},
     "dataset_conversion": {"torch"},
     "phantoms": {"torch"},

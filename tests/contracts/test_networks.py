@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import inspect
+import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +20,11 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
-from nnunet_ext.architectures import NETWORKS, Network
+from nnunet_ext.families import FAMILIES, NETWORKS, Network, figures, load, suffixes_of, trainers_of
 from nnunet_ext.planning import gpu
+from nnunet_ext.planning.make_plans import default_name
 from nnunet_ext.planning.memory import measure_sample
-from nnunet_ext.trainers.registry import TRAINERS, optimizer_of
+from nnunet_ext.trainers.registry import optimizer_of
 
 CLASSES = 3
 PLAN_KEYWORDS = {
@@ -72,30 +75,21 @@ TOPOLOGIES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 DEFAULT_BRATS = plan([[1, 1, 1]] + [[2, 2, 2]] * 5, [[3, 3, 3]] * 6, [32, 64, 128, 256, 320, 320])
 
-# (network, topology) -> parameters, first 16 digits of the SHA-256 of the sorted state dict keys. Keys are a public
-# interface: a change here means that checkpoints no longer load.
-FINGERPRINTS: dict[tuple[str, str], tuple[int, str]] = {
-    ("CFNet", "plain 2d"): (56_447, "e96e2284b92e94d1"),
-    ("CFNet", "plain 3d"): (89_706, "dd47868de21aecb5"),
-    ("CFNet", "anisotropic 3d"): (49_552, "dd47868de21aecb5"),
-    ("CFNet", "residual 2d"): (69_602, "58abccd0da366e11"),
-    ("CFNet", "residual 3d"): (189_314, "58abccd0da366e11"),
-    ("CFFormer", "plain 2d"): (1_056_917, "9db10b4b1c3afb78"),
-    ("CFFormer", "plain 3d"): (293_232, "f2fe6c858832ed6e"),
-    ("CFFormer", "anisotropic 3d"): (156_704, "f2fe6c858832ed6e"),
-    ("CFFormer", "residual 2d"): (259_850, "a0b117719a05aab8"),
-    ("CFFormer", "residual 3d"): (284_520, "a0b117719a05aab8"),
-}
+FINGERPRINTS = Path(__file__).parents[1] / "golden"
 
-each_network = pytest.mark.parametrize("row", NETWORKS, ids=lambda row: row.name)
+each_network = pytest.mark.parametrize("row", NETWORKS.values(), ids=lambda row: row.name)
 each_topology = pytest.mark.parametrize("topology", TOPOLOGIES)
+# What a network computes is looked at on two topologies in every run, on all of them by 'make test-slow'.
+QUICK = ("plain 2d", "anisotropic 3d")
+quick_topology = pytest.mark.parametrize(
+    "topology", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TOPOLOGIES]
+)
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def load_class(row: Network) -> type[nn.Module]:
-    module, name = row.class_path.split(":")
-    return getattr(importlib.import_module(module), name)
+    return load(row.class_path)
 
 
 def channels_of(row: Network) -> int:
@@ -143,31 +137,56 @@ def without_gradient(network: nn.Module) -> set[str]:
 
 
 def test_the_table_imports_no_torch() -> None:
-    code = "import sys, nnunet_ext.architectures, nnunet_ext.planning; sys.exit('torch' in sys.modules)"
+    code = "import sys, nnunet_ext.families, nnunet_ext.planning; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_names_are_unique_and_trainers_are_listed() -> None:
-    names = [row.name for row in NETWORKS]
-    assert len(set(names)) == len(names)
-    for row in NETWORKS:
-        assert row.trainers, row.name
-        assert all(TRAINERS[trainer].network == row.name for trainer in row.trainers)
+def test_names_are_unique_and_every_network_has_a_trainer() -> None:
+    rows = [row.name for family in FAMILIES for row in family.networks]
+    assert len(set(rows)) == len(rows)
+    assert [row.name for row in NETWORKS.values() if not trainers_of(row.name)] == []
+
+
+def parameters_of(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def measured(row: Network) -> tuple[dict[str, Any], dict[str, list]]:
+    """The figures of a network, and its fingerprint for each topology: number of parameters, and the first 16 digits of
+    the SHA-256 of the sorted keys of the state dict. ``make figures`` writes both."""
+    with torch.device("meta"):
+        forms = {
+            form: parameters_of(load_class(row).reference(**options)) for form, options in row.reference_forms.items()
+        }
+        default = build(row, DEFAULT_BRATS, channels=4, classes=4)
+    case = measure_sample(default, (4, 128, 128, 128), dtype=torch.float16, multiply_adds=False)
+    needed = gpu.training_bytes(case, batch_size=2, optimizer=optimizer_of(row.name))
+    found = {
+        "reference_parameters": forms,
+        "default_parameters": parameters_of(default),
+        "default_training_gb": round(needed / gpu.GB, 1),
+    }
+    return found, {topology: fingerprint(row, topology) for topology in TOPOLOGIES}
+
+
+def fingerprint(row: Network, topology: str) -> list:
+    with torch.device("meta"):
+        network = build(row, TOPOLOGIES[topology][1])
+    keys = "\n".join(sorted(network.state_dict()))
+    return [parameters_of(network), hashlib.sha256(keys.encode()).hexdigest()[:16]]
+
+
+def golden(row: Network) -> dict[str, list]:
+    (family,) = (family.name for family in FAMILIES if row in family.networks)
+    return json.loads((FINGERPRINTS / f"{family}.json").read_text(encoding="utf-8"))[row.name]
 
 
 @each_network
-def test_counts_of_the_table_are_those_of_the_networks(row: Network) -> None:
-    def count(network: nn.Module) -> int:
-        return sum(parameter.numel() for parameter in network.parameters())
-
-    with torch.device("meta"):
-        assert row.reference_parameters["reference"] == count(load_class(row).reference())
-        default = build(row, DEFAULT_BRATS, channels=4, classes=4)
-    assert row.default_parameters == count(default)
-    case = measure_sample(default, (4, 128, 128, 128), dtype=torch.float16, multiply_adds=False)
-    assert row.default_training_gb == round(
-        gpu.training_bytes(case, batch_size=2, optimizer=optimizer_of(row.name)) / gpu.GB, 1
-    )
+def test_figures_and_fingerprints_are_those_of_the_networks(row: Network) -> None:
+    """Keys are a public interface: another fingerprint means that checkpoints no longer load."""
+    found, fingerprints = measured(row)
+    assert figures(row.name) == found, "'make figures' writes them anew"
+    assert golden(row) == fingerprints
 
 
 @each_network
@@ -179,7 +198,7 @@ def test_takes_the_planners_keywords_and_own_options_with_defaults(row: Network)
     assert all(parameters[name].default is not inspect.Parameter.empty for name in own)
 
 
-@each_topology
+@quick_topology
 @each_network
 def test_outputs_are_fine_to_coarse_and_the_flag_only_switches_them(row: Network, topology: str) -> None:
     patch, architecture = TOPOLOGIES[topology]
@@ -201,7 +220,7 @@ def test_outputs_are_fine_to_coarse_and_the_flag_only_switches_them(row: Network
     assert all(torch.equal(a, b) for a, b in zip(again, outputs, strict=True))
 
 
-@each_topology
+@quick_topology
 @each_network
 def test_checkpoints_load_strictly_with_deep_supervision_and_without(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
@@ -216,7 +235,7 @@ def test_checkpoints_load_strictly_with_deep_supervision_and_without(row: Networ
     deep.load_state_dict(plain.state_dict(), strict=True)
 
 
-@each_topology
+@quick_topology
 @each_network
 def test_every_parameter_that_asks_for_a_gradient_gets_a_finite_one(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
@@ -245,7 +264,7 @@ def test_coarse_heads_train_again_after_deep_supervision_was_off(row: Network) -
         assert without_gradient(network) == set()
 
 
-@each_topology
+@quick_topology
 @each_network
 def test_samples_of_a_batch_do_not_mix(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
@@ -267,8 +286,17 @@ def test_builds_and_runs_on_the_meta_device(row: Network, topology: str) -> None
         assert network(torch.empty(2, channels_of(row), *patch)).shape == (2, CLASSES, *patch)
 
 
-@pytest.mark.parametrize("topology", [pytest.param("plain 2d", marks=pytest.mark.slow), "anisotropic 3d"])
-@each_network
+# compiling takes a minute: one network of each family on one topology, the rest slow
+COMPILED = [
+    pytest.param(row, topology, id=f"{row.name}-{topology}", marks=[] if quick else pytest.mark.slow)
+    for family in FAMILIES
+    for row in family.networks
+    for topology in QUICK
+    for quick in [row is family.networks[0] and topology == QUICK[0]]
+]
+
+
+@pytest.mark.parametrize(("row", "topology"), COMPILED)
 def test_compiles_in_one_graph_and_nnunet_toggles_the_compiled_network(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
     network = build(row, architecture)
@@ -289,7 +317,7 @@ def test_compiles_in_one_graph_and_nnunet_toggles_the_compiled_network(row: Netw
         assert len(made(image)) == len(expected)
 
 
-@each_topology
+@quick_topology
 @each_network
 def test_float64_stays_float64(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
@@ -315,7 +343,7 @@ INPUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16 autocast"])
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("topology", ["plain 2d", "anisotropic 3d"])
+@pytest.mark.parametrize("topology", ["plain 2d", pytest.param("anisotropic 3d", marks=pytest.mark.slow)])
 @each_network
 def test_outputs_and_gradients_are_finite(row: Network, topology: str, kind: str, bfloat16: bool) -> None:
     _, architecture = TOPOLOGIES[topology]
@@ -326,16 +354,6 @@ def test_outputs_and_gradients_are_finite(row: Network, topology: str, kind: str
     assert all(torch.isfinite(output).all() for output in outputs)
     loss_of(outputs).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
-
-
-@each_topology
-@each_network
-def test_state_dict_keys_and_parameter_counts_are_pinned(row: Network, topology: str) -> None:
-    with torch.device("meta"):
-        network = build(row, TOPOLOGIES[topology][1])
-    keys = "\n".join(sorted(network.state_dict()))
-    found = (sum(p.numel() for p in network.parameters()), hashlib.sha256(keys.encode()).hexdigest()[:16])
-    assert found == FINGERPRINTS[row.name, topology]
 
 
 @pytest.mark.parametrize("form", ["self-configuring", "reference"])
@@ -359,3 +377,46 @@ def test_too_few_image_channels_are_told_at_construction(row: Network) -> None:
         pytest.skip(f"{row.name} takes any number of channels")
     with pytest.raises(ValueError, match="at least"):
         build(row, TOPOLOGIES["plain 3d"][1], channels=row.minimum_image_channels - 1)
+
+
+# --- variants -----------------------------------------------------------------------------------------------------
+
+
+def variants(row: Network) -> list[dict[str, Any]]:
+    """Options of every choice of the network's own suffixes, at most one of each group."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for suffix in suffixes_of(row.name):
+        groups.setdefault(suffix.group, [{}]).append(dict(suffix.options))
+    return [{k: v for part in chosen for k, v in part.items()} for chosen in itertools.product(*groups.values())]
+
+
+def keys_of(row: Network, options: dict[str, Any], topology: str) -> tuple | None:
+    """What tells a variant's network from others; None where it refuses the topology."""
+    architecture = copy.deepcopy(TOPOLOGIES[topology][1])
+    architecture["arch_kwargs"] |= options
+    try:
+        with torch.device("meta"):
+            network = build(row, architecture)
+    except ValueError:
+        return None
+    return tuple(sorted((key, tuple(value.shape)) for key, value in network.state_dict().items()))
+
+
+@each_network
+def test_every_suffix_of_a_network_builds_a_network(row: Network) -> None:
+    published = [trainer for trainer in trainers_of(row.name) if trainer.published]
+    for suffix in suffixes_of(row.name):
+        built = [topology for topology in TOPOLOGIES if keys_of(row, dict(suffix.options), topology)]
+        assert built or published, f"_{suffix.name} builds nothing"
+
+
+@each_network
+def test_variants_that_build_different_networks_have_plans_of_different_names(row: Network) -> None:
+    names: dict[str, tuple] = {}
+    for options in variants(row):
+        found = tuple(keys_of(row, options, topology) for topology in QUICK)
+        name = default_name(row.name, 8, options)
+        assert names.setdefault(name, found) == found, f"{name} names two networks"
+        assert "__" not in name
+        assert name.isidentifier()
+    assert default_name(row.name, 8, {"no_suffix_sets_this": 1}) != default_name(row.name, 8, {})

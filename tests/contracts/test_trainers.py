@@ -5,44 +5,77 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import re
 
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import FAMILIES, LOSSES, NETWORK_SUFFIXES, NETWORKS, SCHEDULES, TRAINERS, load
 from nnunet_ext.trainers.base import BaseTrainer
-from nnunet_ext.trainers.losses import LOSSES
-from nnunet_ext.trainers.registry import TRAINERS, canonical_name, resolve
-from nnunet_ext.trainers.schedules import SCHEDULES
-from nnunet_ext.trainers.variants import SUFFIXES
+from nnunet_ext.trainers.losses import loss_of
+from nnunet_ext.trainers.published import PublishedTrainer
+from nnunet_ext.trainers.registry import canonical_name, resolve
+from nnunet_ext.trainers.schedules import schedule_of
+from nnunet_ext.trainers.suffixes import SUFFIXES, suffixes_of
 
-EXAMPLES = ("2epochs", "3its", "4vits", "NoMirroring", "NoDeepSupervision", "bf16", "seed5", "lr1e-3")
+# one suffix of each group, as a name can hold them together
+EXAMPLES = tuple({suffix.group: suffix.example for suffix in SUFFIXES}.values())
 
 every_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
-
-
-def test_the_examples_cover_every_suffix():
-    assert len(EXAMPLES) == len(SUFFIXES)
 
 
 @every_trainer
 def test_the_row_names_its_class(name):
     row, trainer = TRAINERS[name], resolve(name)
     assert row.name == name == trainer.__name__
-    assert trainer.__module__ == row.module
+    assert f"{trainer.__module__}:{name}" == row.class_path
     assert issubclass(trainer, BaseTrainer)
     assert row.summary
+    assert row.network in NETWORKS
+    assert trainer.network_class is load(NETWORKS[row.network].class_path)
 
 
 @every_trainer
-def test_the_network_of_the_row_lists_the_trainer(name):
-    network = next(row for row in NETWORKS if row.name == TRAINERS[name].network)
-    assert name in network.trainers
+def test_what_is_published_is_said_by_row_and_class_alike(name):
+    trainer = resolve(name)
+    assert TRAINERS[name].published == trainer.builds_published_network == issubclass(trainer, PublishedTrainer)
+    if trainer.builds_published_network:
+        assert not trainer.recipe.deep_supervision
+        assert trainer.alternative in TRAINERS
+        assert trainer.fixes_patch_or_batch == (trainer.patch_size is not None)
 
 
-def test_no_network_names_a_trainer_that_is_not_listed():
-    assert {name for network in NETWORKS for name in network.trainers} == set(TRAINERS)
+def test_no_two_families_share_a_name():
+    for kind in ("networks", "trainers"):
+        names = [row.name for family in FAMILIES for row in getattr(family, kind)]
+        assert len(set(names)) == len(names)
+    for kind in ("losses", "schedules"):
+        rows = [row for family in FAMILIES for row in getattr(family, kind)]
+        assert len({row.key for row in rows}) == len({row.suffix for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
+def test_a_suffix_of_a_network_is_letters_and_digits_and_no_other_suffix(row):
+    assert row.name.isalnum()
+    assert row.tag.isalnum()
+    for network in row.networks:
+        known = [suffix for suffix in suffixes_of(network) if re.fullmatch(suffix.pattern, row.name)]
+        assert len(known) == 1
+        assert set(row.options) <= set(NETWORKS[network].options)
+
+
+@pytest.mark.parametrize("key", LOSSES)
+def test_every_loss_is_made_from_its_row(key):
+    loss = loss_of(key, regions=False, ignore_label=None)
+    value = loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4))
+    assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("key", ["poly", *SCHEDULES])
+def test_every_schedule_is_a_positive_factor(key):
+    factor = schedule_of(key)
+    assert all(0 < factor(epoch, 20) <= 1 for epoch in range(20))
 
 
 @every_trainer
@@ -71,8 +104,8 @@ def test_the_network_is_built_on_the_class_by_the_new_signature(name):
 def test_the_recipe_is_data_that_json_keeps(name):
     recipe = resolve(name).recipe
     assert json.loads(json.dumps(recipe.as_dict())) == recipe.as_dict()
-    assert recipe.schedule in SCHEDULES
-    assert recipe.loss == "nnunet" or recipe.loss in LOSSES
+    assert recipe.schedule in ("poly", *SCHEDULES)
+    assert recipe.loss in ("nnunet", *LOSSES)
     assert issubclass(getattr(torch.optim, recipe.optimizer), torch.optim.Optimizer)
 
 
@@ -89,10 +122,12 @@ def test_every_suffix_and_every_pair_of_them_resolves_to_a_class_of_that_name(na
 
 @every_trainer
 def test_all_suffixes_together_change_the_recipe_as_they_say(name):
-    recipe = resolve("_".join([name, *EXAMPLES])).recipe
+    tokens = ("2epochs", "3its", "4vits", "NoMirroring", "NoDeepSupervision", "bf16", "seed5", "lr1e-3", "wd2e-5")
+    recipe = resolve("_".join([name, *tokens])).recipe
     changed = (recipe.epochs, recipe.iterations, recipe.validation_iterations, recipe.mirroring)
     assert changed == (2, 3, 4, False)
-    assert (recipe.deep_supervision, recipe.bf16, recipe.seed, recipe.learning_rate) == (False, True, 5, 0.001)
+    assert (recipe.deep_supervision, recipe.bf16, recipe.seed) == (False, True, 5)
+    assert (recipe.learning_rate, recipe.weight_decay) == (0.001, 2e-5)
     base = resolve(name).recipe
     assert (recipe.loss, recipe.schedule, recipe.optimizer) == (base.loss, base.schedule, base.optimizer)
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.planning.imports import NETWORK, is_known
 
 KEYS = (NETWORK, "conv_op", "norm_op", "dropout_op", "nonlin", "block")
@@ -157,7 +157,7 @@ def test_a_module_outside_is_not_imported(tmp_path: Path, monkeypatch) -> None:
         "dynamic_network_architectures.architectures.primus.Primus",
         # nnU-Net's own plans of 2023 name this module, which is gone
         "dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet",
-        *(row.class_path.replace(":", ".") for row in NETWORKS),
+        *(row.class_path.replace(":", ".") for row in NETWORKS.values()),
     ],
 )
 def test_networks_of_nnunet_and_ours_are_known(path) -> None:

@@ -22,8 +22,8 @@ REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}
 @pytest.fixture
 def small_paper(monkeypatch):
     """The published trainer at a size that a CPU trains."""
-    monkeypatch.setattr(cfformer, "PATCH", (64, 64))
-    monkeypatch.setattr(cfformer, "BATCH", 2)
+    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "patch_size", (64, 64))
+    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "batch_size_of_paper", 2)
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
@@ -128,7 +128,7 @@ def test_the_augmentation_of_the_paper_is_flips_rotations_and_crops_alone(toy, m
     image = torch.zeros(1, 90, 90)
     draws = [spatial.get_parameters(image=image) for _ in range(200)]
     scales = np.array([abs(np.linalg.det(draw["affine"])) ** 0.5 for draw in draws])
-    assert (scales.min(), scales.max()) == pytest.approx((cfformer.LEAST_SCALE, 1), abs=0.02)
+    assert (scales.min(), scales.max()) == pytest.approx((cfformer.MIN_SCALE, 1), abs=0.02)
     moved = np.array([draw["center_location_in_pixels"] for draw in draws]) - 45
     room = (1 - scales) / 2 * 64
     assert (np.abs(moved) <= room[:, None] + 1e-9).all(), "a crop leaves the patch"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
-from nnunet_ext.trainers.losses import LOSSES
-from nnunet_ext.trainers.registry import TRAINERS, canonical_name
-from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES
+from nnunet_ext.families import LOSSES, NETWORK_SUFFIXES, TRAINERS
+from nnunet_ext.trainers.registry import canonical_name
+from nnunet_ext.trainers.suffixes import SUFFIXES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text()
 
@@ -22,7 +22,8 @@ def test_every_trainer_has_its_row():
 
 def test_every_suffix_has_its_row_in_canonical_order():
     assert re.findall(r"^\| `(_\S+)` \|", PAGE, re.MULTILINE) == [
-        suffix.spelling for suffix in (*SUFFIXES, *FAMILY_SUFFIXES)
+        *(suffix.spelling for suffix in SUFFIXES),
+        *(f"_{row.name}" for row in NETWORK_SUFFIXES),
     ]
 
 

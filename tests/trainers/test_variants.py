@@ -8,10 +8,17 @@ from dataclasses import fields
 import pytest
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import NETWORK_SUFFIXES
 from nnunet_ext.trainers.recipe import Recipe
-from nnunet_ext.trainers.variants import FAMILY_SUFFIXES, SUFFIXES, applied, canonical, parse
+from nnunet_ext.trainers.suffixes import SUFFIXES
+from nnunet_ext.trainers.variants import applied, canonical, parse
 
 BASE = "nnUNetTrainerCFNet"
+
+
+def changes_of(name: str, base: str = BASE, network: str = "") -> dict:
+    """All fields that the suffixes of a name change."""
+    return {field: value for variation in parse(name, base, network) for field, value in variation.changes.items()}
 
 
 @pytest.mark.parametrize(
@@ -27,17 +34,34 @@ BASE = "nnUNetTrainerCFNet"
         ("lr1e-3", "learning_rate", 0.001),
         ("lr25e-4", "learning_rate", 0.0025),
         ("lr1", "learning_rate", 1.0),
+        ("wd5e-4", "weight_decay", 0.0005),
+        ("wd0", "weight_decay", 0.0),
+        ("DiceFocal", "loss", "cfnet_paper"),
+        ("DiceCE", "loss", "nnunet"),
+        ("WarmupPoly", "schedule", "warmup_poly"),
     ],
 )
 def test_each_suffix_sets_its_field(suffix, field, value):
-    assert parse(f"{BASE}_{suffix}", BASE) == {field: value}
-    assert canonical(BASE, {field: value}) == f"{BASE}_{suffix}"
+    assert changes_of(f"{BASE}_{suffix}") == {field: value}
+    assert canonical(BASE, parse(f"{BASE}_{suffix}", BASE)) == f"{BASE}_{suffix}"
 
 
-def test_every_suffix_sets_a_field_of_the_recipe_and_no_two_the_same():
-    names = [suffix.field for suffix in SUFFIXES]
-    assert len(set(names)) == len(names)
-    assert set(names) <= {field.name for field in fields(Recipe)}
+@pytest.mark.parametrize("suffix", SUFFIXES, ids=lambda suffix: suffix.spelling)
+def test_every_example_is_canonical_and_sets_fields_of_the_recipe(suffix):
+    variations = parse(f"{BASE}_{suffix.example}", BASE)
+    assert canonical(BASE, variations) == f"{BASE}_{suffix.example}"
+    assert set(variations[0].changes) <= {field.name for field in fields(Recipe)}
+    assert applied(Recipe(), variations) != Recipe(loss="other", schedule="other")
+
+
+def test_an_optimizer_comes_with_its_learning_rate_which_another_suffix_changes():
+    recipe = applied(Recipe(), parse(f"{BASE}_AdamW", BASE))
+    assert (recipe.optimizer, recipe.optimizer_options, recipe.learning_rate) == ("AdamW", {}, 3e-4)
+    for name in (f"{BASE}_lr1e-4_AdamW_wd1e-2", f"{BASE}_AdamW_wd1e-2_lr1e-4"):
+        recipe = applied(Recipe(), parse(name, BASE))
+        assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == ("AdamW", 1e-4, 1e-2)
+    with pytest.raises(UserError, match="twice"):
+        parse(f"{BASE}_AdamW_SGD", BASE)
 
 
 def test_any_order_gives_the_same_changes_and_the_same_canonical_name():
@@ -52,9 +76,9 @@ def test_any_order_gives_the_same_changes_and_the_same_canonical_name():
     [("lr10e-4", "lr1e-3"), ("lr001e-3", "lr1e-3"), ("lr2e1", "lr2e1"), ("lr20", "lr2e1"), ("05epochs", "5epochs")],
 )
 def test_equal_numbers_have_one_canonical_spelling(spelling, expected):
-    changes = parse(f"{BASE}_{spelling}", BASE)
-    assert canonical(BASE, changes) == f"{BASE}_{expected}"
-    assert parse(canonical(BASE, changes), BASE) == changes
+    variations = parse(f"{BASE}_{spelling}", BASE)
+    assert canonical(BASE, variations) == f"{BASE}_{expected}"
+    assert parse(canonical(BASE, variations), BASE) == variations
 
 
 @pytest.mark.parametrize(
@@ -83,32 +107,38 @@ def test_a_number_out_of_range_is_an_error_naming_the_suffix(suffix):
 CFFORMER = "nnUNetTrainerCFFormer"
 
 
-@pytest.mark.parametrize("row", FAMILY_SUFFIXES, ids=lambda row: row.spelling)
+@pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
 def test_a_networks_own_suffix_joins_its_options_and_comes_last(row):
-    name = f"{CFFORMER}{row.spelling}_5epochs"
-    changes = parse(name, CFFORMER, "CFFormer")
-    assert canonical(CFFORMER, changes, "CFFormer") == f"{CFFORMER}_5epochs{row.spelling}"
-    recipe = applied(Recipe(network_options={"drop_path": 0.5}), changes)
+    variations = parse(f"{CFFORMER}_{row.name}_5epochs", CFFORMER, "CFFormer")
+    assert canonical(CFFORMER, variations) == f"{CFFORMER}_5epochs_{row.name}"
+    recipe = applied(Recipe(network_options={"drop_path": 0.5}), variations)
     assert recipe.epochs == 5
-    assert recipe.network_options == {"drop_path": 0.5, **row.value("")}
+    assert recipe.network_options == {"drop_path": 0.5, **row.options}
     with pytest.raises(UserError, match="unknown suffix"):
-        parse(f"{BASE}{row.spelling}", BASE, "CFNet")
+        parse(f"{BASE}_{row.name}", BASE, "CFNet")
 
 
 @pytest.mark.parametrize("name", ["_small_base", "_CNNOnly_small_XFFOnly"])
-def test_two_presets_or_two_rows_of_the_ablation_are_an_error(name):
+def test_two_sizes_or_two_rows_of_the_ablation_are_an_error(name):
     with pytest.raises(UserError, match="twice"):
         parse(CFFORMER + name, CFFORMER, "CFFormer")
 
 
-def test_a_preset_and_a_row_of_the_ablation_go_together():
-    changes = parse(f"{CFFORMER}_XFFOnly_base", CFFORMER, "CFFormer")
-    assert canonical(CFFORMER, changes, "CFFormer") == f"{CFFORMER}_base_XFFOnly"
+def test_a_size_and_a_row_of_the_ablation_go_together():
+    variations = parse(f"{CFFORMER}_XFFOnly_base", CFFORMER, "CFFormer")
+    assert canonical(CFFORMER, variations) == f"{CFFORMER}_base_XFFOnly"
+    options = applied(Recipe(), variations).network_options
+    assert options == {
+        "preset": "base",
+        "use_cnn": True,
+        "use_transformer": True,
+        "use_cfca": False,
+        "use_xff": True,
+    }
 
 
 def test_canonical_names_hold_neither_a_double_underscore_nor_a_dot():
-    changes = {"epochs": 1, "learning_rate": 3.3e-05, "seed": 12, "bf16": True, "mirroring": False}
-    name = canonical(BASE, changes)
+    name = canonical(BASE, parse(f"{BASE}_lr33e-6_1epochs_seed12_bf16_NoMirroring", BASE))
+    assert name == f"{BASE}_1epochs_NoMirroring_bf16_seed12_lr33e-6"
     assert "__" not in name
     assert "." not in name
-    assert parse(name, BASE) == changes

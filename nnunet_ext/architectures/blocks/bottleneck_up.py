@@ -14,7 +14,7 @@ from torch import nn
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis
 
-LEAST_CHANNELS = 8
+MIN_CHANNELS = 8
 
 
 class BottleneckUp(nn.Sequential):
@@ -31,7 +31,7 @@ class BottleneckUp(nn.Sequential):
     def __init__(
         self, layers: LayerPlan, channels: int, out_channels: int, stride: PerAxis, overlapping: bool = False
     ) -> None:
-        middle = max(LEAST_CHANNELS, channels // 4)
+        middle = max(MIN_CHANNELS, channels // 4)
         if overlapping:
             factors = per_axis(stride, layers.dimension)
             kernel, rim = tuple(2 * s - 1 for s in factors), tuple(s - 1 for s in factors)

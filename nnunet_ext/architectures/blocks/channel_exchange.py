@@ -32,10 +32,10 @@ class ChannelExchange(nn.Module):
 
     def forward(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flat_u, flat_v = u.flatten(2), v.flatten(2)
-        u_said, v_said = self.attention(flat_u, flat_v)
+        u_weights, v_weights = self.attention(flat_u, flat_v)
         # (B, Cu, Cv): how channel i of U and channel j of V correspond
         with without_autocast(u):
-            correspondence = u_said.unsqueeze(2) * v_said.unsqueeze(1)
+            correspondence = u_weights.unsqueeze(2) * v_weights.unsqueeze(1)
             to_u = correspondence.softmax(dim=2)
             to_v = correspondence.transpose(1, 2).softmax(dim=2)
         into_u = (to_u.to(flat_v.dtype) @ flat_v).view_as(u)
@@ -47,6 +47,6 @@ class ChannelExchange(nn.Module):
         with without_autocast(flat_u):
             u_mean = at_least_float32(flat_u).mean(2)
             v_mean = at_least_float32(flat_v).mean(2)
-            u_said = self.u_compress(self.u_expand(u_mean).relu()).sigmoid()
-            v_said = self.v_expand(self.v_compress(v_mean).relu()).sigmoid()
-        return u_said, v_said
+            u_weights = self.u_compress(self.u_expand(u_mean).relu()).sigmoid()
+            v_weights = self.v_expand(self.v_compress(v_mean).relu()).sigmoid()
+        return u_weights, v_weights

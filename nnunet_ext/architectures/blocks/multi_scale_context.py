@@ -18,7 +18,7 @@ from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis
 from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
 
 DILATIONS = (1, 2, 3, 4)
-LEAST_CHANNELS = 8
+MIN_CHANNELS = 8
 
 
 class MultiScaleContext(nn.Module):
@@ -33,7 +33,7 @@ class MultiScaleContext(nn.Module):
 
     def __init__(self, layers: LayerPlan, channels: int, kernel_size: PerAxis, joint_softmax: bool = False) -> None:
         super().__init__()
-        middle = max(LEAST_CHANNELS, channels // 4)
+        middle = max(MIN_CHANNELS, channels // 4)
         self.reduce = layers.conv(channels, middle, 1)
         self.branches = nn.ModuleList(_branch(layers, middle, kernel_size, dilation) for dilation in DILATIONS)
         self.weights = BranchWeights(middle, len(DILATIONS), joint_softmax)

@@ -12,10 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_OPERATIONS: dict[int, tuple[Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d),
-    3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d),
+from nnunet_ext.architectures.blocks.basic_block import PUBLISHED_NAMES, BasicBlock
+from nnunet_ext.architectures.blocks.layers import LayerPlan
+
+_RELU: dict[str, Any] = {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}}
+_LAYERS = {
+    2: LayerPlan(nn.Conv2d, False, nn.BatchNorm2d, **_RELU),
+    3: LayerPlan(nn.Conv3d, False, nn.BatchNorm3d, **_RELU),
 }
+_POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 class ResNet(nn.Module):
@@ -39,15 +44,16 @@ class ResNet(nn.Module):
         strides: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
-        conv, norm, pool = _OPERATIONS[dimension]
-        self.conv1 = conv(input_channels, stem, 7, stride=tuple(strides[0]), padding=3, bias=False)
-        self.bn1 = norm(stem)
-        self.maxpool = pool(3, stride=tuple(strides[1]), padding=1)
+        layers = _LAYERS[dimension]
+        self.conv1 = layers.conv_op(input_channels, stem, 7, stride=tuple(strides[0]), padding=3, bias=False)
+        self.bn1 = layers.norm(stem)
+        self.maxpool = _POOLS[dimension](3, stride=tuple(strides[1]), padding=1)
+        kernel, no_stride = (3,) * dimension, (1,) * dimension
         channels = stem
         for number, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
-            stride = (1,) * dimension if number == 1 else tuple(strides[number])
-            stage = [BasicBlock(dimension, channels, width, stride)]
-            stage += [BasicBlock(dimension, width, width, (1,) * dimension) for _ in range(count - 1)]
+            stride = no_stride if number == 1 else tuple(strides[number])
+            stage = [BasicBlock(layers, channels, width, kernel, stride, PUBLISHED_NAMES)]
+            stage += [BasicBlock(layers, width, width, kernel, no_stride, PUBLISHED_NAMES) for _ in range(count - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*stage))
             channels = width
 
@@ -59,20 +65,3 @@ class ResNet(nn.Module):
     def stem(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, *spatial) -> (B, stem, *spatial / stride)."""
         return functional.relu(self.bn1(self.conv1(x)), inplace=True)
-
-
-class BasicBlock(nn.Module):
-    def __init__(self, dimension: int, channels: int, width: int, stride: Sequence[int]) -> None:
-        super().__init__()
-        conv, norm, _ = _OPERATIONS[dimension]
-        self.conv1 = conv(channels, width, 3, stride=tuple(stride), padding=1, bias=False)
-        self.bn1 = norm(width)
-        self.conv2 = conv(width, width, 3, padding=1, bias=False)
-        self.bn2 = norm(width)
-        self.downsample: nn.Module = nn.Identity()
-        if channels != width or set(stride) != {1}:
-            self.downsample = nn.Sequential(conv(channels, width, 1, stride=tuple(stride), bias=False), norm(width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(y)) + self.downsample(x), inplace=True)

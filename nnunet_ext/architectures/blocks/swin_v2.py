@@ -200,7 +200,7 @@ class SwinV2Block(nn.Module):
         self.drop_path = drop_path
         self.attn = WindowAttention(channels, heads, dimension, trained_window, apart)
         self.norm1 = nn.LayerNorm(channels)
-        self.mlp = Perceptron(channels)
+        self.mlp = MLP(channels)
         self.norm2 = nn.LayerNorm(channels)
 
     def windows(self, x: torch.Tensor, window: Sequence[int] | None) -> Windows:
@@ -225,7 +225,7 @@ class SwinV2Block(nn.Module):
         return x * (keep.to(x.dtype) / (1.0 - self.drop_path)).view(-1, *[1] * (x.ndim - 1))
 
 
-class Perceptron(nn.Module):
+class MLP(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, MLP_RATIO * channels)

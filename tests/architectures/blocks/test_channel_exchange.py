@@ -29,8 +29,8 @@ def test_equals_scalar_loops(cfformer_golden: Any, dimension: str) -> None:
     block = filled(cfformer_golden)
     u = cfformer_golden.image(case["u_input"], case["u_shape"])
     v = cfformer_golden.image(case["v_input"], case["v_shape"])
-    u_said, v_said = block.attention(u.flatten(2), v.flatten(2))
-    for found, name in ((u_said, "u_attn"), (v_said, "v_attn")):
+    u_weights, v_weights = block.attention(u.flatten(2), v.flatten(2))
+    for found, name in ((u_weights, "u_attn"), (v_weights, "v_attn")):
         torch.testing.assert_close(found, torch.tensor(case["cfca"][name], dtype=torch.float64), rtol=EXACT, atol=EXACT)
     for found, name in zip(block(u, v), ("U_fused", "V_fused"), strict=True):
         assert cfformer_golden.error(found, case["cfca"][name]) < EXACT, name
@@ -47,10 +47,10 @@ def test_keys_and_counts_are_those_of_four_linear_maps() -> None:
 def test_each_channel_gets_a_mean_of_the_others_with_weights_near_equal(cfformer_golden: Any, size: tuple) -> None:
     block = filled(cfformer_golden)
     u, v = maps(cfformer_golden, *size)
-    u_said, v_said = block.attention(u.flatten(2), v.flatten(2))
-    assert ((u_said > 0) & (u_said < 1)).all()
-    assert ((v_said > 0) & (v_said < 1)).all()
-    correspondence = u_said.unsqueeze(2) * v_said.unsqueeze(1)
+    u_weights, v_weights = block.attention(u.flatten(2), v.flatten(2))
+    assert ((u_weights > 0) & (u_weights < 1)).all()
+    assert ((v_weights > 0) & (v_weights < 1)).all()
+    correspondence = u_weights.unsqueeze(2) * v_weights.unsqueeze(1)
     u_fused, v_fused = block(u, v)
     for fused, own, other, weights in (
         (u_fused, u, v, correspondence.softmax(2)),

@@ -11,7 +11,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import NETWORKS
 
 # name -> patch, kernels, strides after the first, features
 TOPOLOGIES: dict[str, tuple[tuple[int, ...], list[list[int]], list[list[int]], list[int]]] = {
@@ -25,7 +25,7 @@ TOPOLOGIES: dict[str, tuple[tuple[int, ...], list[list[int]], list[list[int]], l
 
 
 def _class_of(name: str) -> type[nn.Module]:
-    for row in NETWORKS:
+    for row in NETWORKS.values():
         if row.name == name:
             module, attribute = row.class_path.split(":")
             return getattr(importlib.import_module(module), attribute)

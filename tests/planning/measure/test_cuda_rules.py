@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_ext.architectures import NETWORKS
 from nnunet_ext.architectures.blocks.precision import without_autocast
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.planning.cuda_rules import CudaRules
 from nnunet_ext.planning.memory import measure
 
@@ -78,7 +78,7 @@ def kept_by_rules(build: Callable[[], nn.Module], shape: Sequence[int], dtype: t
 
 
 @pytest.mark.parametrize("topology", ["2d", "3d", "anisotropic"])
-@pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet", *(row.name for row in NETWORKS)])
+@pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet", *NETWORKS])
 def test_networks_keep_what_they_keep_on_cuda(name: str, topology: str, make_network: Make) -> None:
     _, (_, *sample) = make_network(name, topology)
     for batch, dtype in ((1, torch.float16), (2, torch.bfloat16)):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.planning.live import forward_peak
 
 Make = Callable[..., tuple[nn.Module, tuple[int, ...]]]
@@ -95,6 +95,6 @@ def test_half_precision_counts_half_and_copies_of_weights(make_network: Make) ->
 def test_a_prediction_needs_less_than_training_keeps(make_network: Make) -> None:
     from nnunet_ext.planning.memory import measure
 
-    for row in NETWORKS:
+    for row in NETWORKS.values():
         network, shape = make_network(row.name, "3d")
         assert forward_peak(network, shape) < measure(network, shape).activations

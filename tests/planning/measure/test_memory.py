@@ -14,15 +14,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_ext.architectures import NETWORKS
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.planning.memory import TOP, Memory, measure, measure_sample
 
 MIB, GIB = 2**20, 2**30
 Make = Callable[..., tuple[nn.Module, tuple[int, ...]]]
 
-each_network = pytest.mark.parametrize(
-    "name", ["PlainConvUNet", "ResidualEncoderUNet", *(row.name for row in NETWORKS)]
-)
+each_network = pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet", *NETWORKS])
 each_topology = pytest.mark.parametrize("topology", ["2d", "3d", "anisotropic"])
 pytestmark = pytest.mark.usefixtures("single_thread")
 

@@ -1,0 +1,86 @@
+"""CFFormer: a convolutional and a Swin V2 encoder, fused level by level."""
+
+from __future__ import annotations
+
+from nnunet_ext.families.rows import Family, Loss, Network, NetworkSuffix, Schedule, Trainer
+
+_PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
+
+
+def _size(name: str, text: str) -> NetworkSuffix:
+    return NetworkSuffix(name, "size", {"preset": name}, text, ("CFFormer",), name.capitalize())
+
+
+def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
+    """A row of the paper's ablation: which parts are built."""
+    return NetworkSuffix(name, "parts", dict(zip(_PARTS, used, strict=True)), text, ("CFFormer",), name)
+
+
+FAMILY = Family(
+    name="cfformer",
+    networks=(
+        Network(
+            name="CFFormer",
+            class_path="nnunet_ext.architectures.cfformer:CFFormer",
+            options=(
+                "preset",
+                "xff_kernel",
+                "full_resolution_skip",
+                "window",
+                "use_cnn",
+                "use_transformer",
+                "use_cfca",
+                "use_xff",
+                "drop_path",
+            ),
+            minimum_image_channels=1,
+            reference_forms={"reference": {}, "small": {"size": "small"}, "tiny": {"size": "tiny"}},
+            title="CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved "
+            "Segmentation of Heterogeneous Medical Images",
+            doi="10.48550/arXiv.2501.03629",
+            licence="official code not read; written anew from the description",
+        ),
+    ),
+    trainers=(
+        Trainer(
+            "nnUNetTrainerCFFormer",
+            "nnunet_ext.trainers.cfformer:nnUNetTrainerCFFormer",
+            "CFFormer",
+            "self-configuring CFFormer, 2D and 3D; nnU-Net's training with AdamW and warm-up",
+        ),
+        Trainer(
+            "nnUNetTrainerCFFormer_paper",
+            "nnunet_ext.trainers.cfformer:nnUNetTrainerCFFormer_paper",
+            "CFFormer",
+            "CFFormer as published: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
+            published=True,
+        ),
+    ),
+    suffixes=(
+        _size("tiny", "published form only: Swin V2-T"),
+        _size("small", "the small transformer (default; of the published form Swin V2-S)"),
+        _size("base", "the base transformer, Swin V2-B in 2D (default of the published form)"),
+        _size("large", "3D only: wider and deeper than base"),
+        _parts("CNNOnly", (True, False, False, False), "the convolutional encoder alone"),
+        _parts("TransformerOnly", (False, True, False, False), "the transformer, below two convolutional levels"),
+        _parts("PlainFusion", (True, True, False, False), "both encoders joined by concatenation and a convolution"),
+        _parts("CFCAOnly", (True, True, True, False), "with the exchange of channels, without crossed convolutions"),
+        _parts("XFFOnly", (True, True, False, True), "with crossed convolutions, without the exchange of channels"),
+    ),
+    losses=(
+        Loss(
+            "cfformer_paper",
+            "nnunet_ext.trainers.losses:DiceCrossEntropyLoss",
+            "HalfDiceCE",
+            "CFFormer's loss, half Dice and half cross-entropy",
+        ),
+    ),
+    schedules=(
+        Schedule(
+            "warmup_poly",
+            "nnunet_ext.trainers.schedules:warmup_poly",
+            "WarmupPoly",
+            "linear warm-up over the first 10 of 130 epochs, then nnU-Net's polynomial decay",
+        ),
+    ),
+)

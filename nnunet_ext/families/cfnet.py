@@ -1,0 +1,55 @@
+"""CFNet: two encoders for two groups of image channels."""
+
+from __future__ import annotations
+
+from nnunet_ext.families.rows import Family, Loss, Network, Schedule, Trainer
+
+FAMILY = Family(
+    name="cfnet",
+    networks=(
+        Network(
+            name="CFNet",
+            class_path="nnunet_ext.architectures.cfnet:CFNet",
+            options=("stream_channels", "cascade_channels"),
+            minimum_image_channels=2,
+            reference_forms={"reference": {}},
+            title="CFNet: Automatic multi-modal brain tumor segmentation through hierarchical coarse-to-fine fusion "
+            "and feature communication",
+            doi="10.1016/j.bspc.2024.106876",
+            licence="none named; written anew, none of its code is used",
+        ),
+    ),
+    trainers=(
+        Trainer(
+            "nnUNetTrainerCFNet",
+            "nnunet_ext.trainers.cfnet:nnUNetTrainerCFNet",
+            "CFNet",
+            "self-configuring CFNet, 2D and 3D, two image channels or more; nnU-Net's own training",
+        ),
+        Trainer(
+            "nnUNetTrainerCFNet_paper",
+            "nnunet_ext.trainers.cfnet:nnUNetTrainerCFNet_paper",
+            "CFNet",
+            "CFNet as published: 2D, four image channels, the authors' loss and schedule",
+            published=True,
+        ),
+    ),
+    losses=(
+        Loss("cfnet_paper", "nnunet_ext.trainers.losses:DiceFocalLoss", "DiceFocal", "CFNet's Dice + focal loss"),
+        Loss(
+            "cfnet_paper_coded_focal",
+            "nnunet_ext.trainers.losses:DiceFocalLoss",
+            "CodedDiceFocal",
+            "the same with the focal term as CFNet's authors coded it",
+            {"coded_focal": True},
+        ),
+    ),
+    schedules=(
+        Schedule(
+            "cfnet_paper",
+            "nnunet_ext.trainers.schedules:cfnet_paper",
+            "Exponential",
+            "CFNet's exponential decay of the learning rate",
+        ),
+    ),
+)

@@ -1,0 +1,125 @@
+"""The rows in which a family file describes its networks, their trainers and what only these know. Data, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network.
+
+    Args:
+        name: as in lists, in plans names (``nnUNet<name>Plans``) and in documentation.
+        class_path: of its class, ``"package.module:Class"``.
+        options: keyword arguments of the constructor beyond those of nnU-Net's plans.
+        minimum_image_channels: the fewest image channels it accepts, previous-stage segmentations not counted.
+        reference_forms: published form -> keyword arguments of ``reference()`` that build it.
+        title, doi: of the article.
+        licence: of the reference implementation.
+    """
+
+    name: str
+    class_path: str
+    options: tuple[str, ...]
+    minimum_image_channels: int
+    reference_forms: Mapping[str, Mapping[str, Any]]
+    title: str
+    doi: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A trainer.
+
+    Args:
+        name: for ``-tr``.
+        class_path: of its class, ``"package.module:Class"``.
+        network: name of the network that it trains.
+        summary: one line for lists.
+        published: it builds the published network, which no plans change.
+    """
+
+    name: str
+    class_path: str
+    network: str
+    summary: str
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkSuffix:
+    """A suffix of trainer names that sets options of the network: ``_base`` in ``nnUNetTrainerCFFormer_base``.
+
+    Args:
+        name: the suffix without its underscore; letters and digits.
+        group: suffixes of one group exclude each other.
+        options: keyword arguments of the network's constructor.
+        help: what it does, in one line.
+        networks: names of the networks whose trainers know it.
+        tag: what it adds to the name of plans for that network. Different networks get different tags, so that none
+            is trained on plans that were made for another.
+    """
+
+    name: str
+    group: str
+    options: Mapping[str, Any]
+    help: str
+    networks: tuple[str, ...]
+    tag: str
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss.
+
+    Args:
+        key: as recipes and checkpoints name it.
+        class_path: ``"package.module:Class"``, called with ``regions`` and ``ignore_label``.
+        suffix: that chooses it in a trainer's name.
+        help: one line.
+        options: further keyword arguments.
+    """
+
+    key: str
+    class_path: str
+    suffix: str
+    help: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule of the learning rate.
+
+    Args:
+        key: as recipes and checkpoints name it.
+        function_path: ``"package.module:function"`` of epoch and number of epochs.
+        suffix: that chooses it in a trainer's name.
+        help: one line.
+    """
+
+    key: str
+    function_path: str
+    suffix: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that belong together, and everything that commands, planner and documentation must know of them.
+
+    Args:
+        name: of the family's files: ``families/<name>.py``, ``docs/networks/<name>.md``.
+        networks, trainers, suffixes, losses, schedules: rows.
+    """
+
+    name: str
+    networks: tuple[Network, ...]
+    trainers: tuple[Trainer, ...]
+    suffixes: tuple[NetworkSuffix, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
