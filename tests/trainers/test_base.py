@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_ext.errors import UserError
@@ -330,3 +331,31 @@ def test_folds_that_differ_from_the_raw_ones_are_warned_of_at_the_start(toy, tra
     warning = next(line for line in log_of(train(SHORT, "2d")).splitlines() if "WARNING: the folds" in line)
     assert str(raw) in warning
     assert str(preprocessed) in warning
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_without_augmentation_batches_are_patches_of_the_data_as_it_is(toy, train, configuration):
+    folder = toy()
+    trainer = train("nnUNetTrainerCFNet_1epochs_1its_1vits_NoAugmentation", configuration, checkpoints=False)
+    assert trainer.inference_allowed_mirroring_axes is None
+    stored = [
+        nnUNetDatasetBlosc2(str(folder / f"smallPlans_{configuration}"), [case]).load_case(case)[0][:]
+        for case in ("case01", "case02")
+    ]
+    loader, _ = trainer.get_dataloaders()
+    for image in next(loader)["data"].numpy():
+        images = [part for case in stored for part in case.transpose(1, 0, 2, 3)] if configuration == "2d" else stored
+        assert any(_contains(whole, image) for whole in images), "a patch that is not in the data"
+
+
+def _contains(whole, patch):
+    """Whether a patch (C, *spatial) lies somewhere in an image."""
+    windows = np.lib.stride_tricks.sliding_window_view(whole, patch.shape)
+    return bool((windows == patch).all(axis=tuple(range(-patch.ndim, 0))).any())
+
+
+def test_an_optimizer_by_suffix_trains_with_its_own_learning_rate(toy, train):
+    toy()
+    trainer = train("nnUNetTrainerCFNet_1epochs_1its_1vits_AdamW_wd1e-2", "2d", checkpoints=False)
+    (group,) = trainer.optimizer.param_groups
+    assert (type(trainer.optimizer).__name__, trainer.initial_lr, group["weight_decay"]) == ("AdamW", 3e-4, 1e-2)

@@ -244,3 +244,56 @@ def test_a_recipe_that_changed_since_the_checkpoint_is_spoken_of(toy, train, mak
     monkeypatch.setattr(trainer_class, "recipe", replace(trainer_class.recipe, weight_decay=1e-4))
     log = log_of(make_trainer(SHORT, "2d", resume=True))
     assert "another recipe: weight_decay 3e-05 -> 0.0001" in log
+
+
+def _copied(trainer, name, file="checkpoint_final.pth"):
+    """The checkpoint of a training in the folder of another trainer, as a user copies it."""
+    folder = Path(trainer.output_folder)
+    model = folder.parent.parent / folder.parent.name.replace(type(trainer).__name__, name)
+    target = model / folder.name
+    target.mkdir(parents=True)
+    shutil.copy(folder / file, target)
+
+
+def test_a_longer_training_goes_on_from_a_copied_checkpoint_and_says_how_the_schedule_jumps(
+    toy, train, make_trainer, log_of
+):
+    toy()
+    short = train("nnUNetTrainerCFNet_2epochs_1its_1vits_seed1", "2d")
+    longer = "nnUNetTrainerCFNet_seed1_5epochs_1its_1vits"  # spelled in another order, too
+    _copied(short, longer)
+    trainer = make_trainer(longer, "2d", resume=True)
+    assert trainer.current_epoch == 2
+    trainer.run_training()
+    losses = trainer.logger.get_value("train_losses", None)
+    assert len(losses) == 5
+    assert losses[:2] == short.logger.get_value("train_losses", None)
+    rates = trainer.logger.get_value("lrs", None)
+    assert rates[2:] == [pytest.approx(0.01 * (1 - epoch / 5) ** 0.9) for epoch in (2, 3, 4)]
+    said = log_of(trainer)
+    assert "goes on from epoch 2 of nnUNetTrainerCFNet_2epochs_1its_1vits_seed1" in said
+    assert "the learning rate jumps from 0.00536 to 0.00631" in said
+    assert "another recipe" not in said
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "nnUNetTrainerCFNet_5epochs_1its_1vits",  # another seed
+        "nnUNetTrainerCFNet_5epochs_2its_1vits_seed1",
+        "nnUNetTrainerCFNet_5epochs_1its_1vits_seed1_NoMirroring",
+        "nnUNetTrainerCFFormer_5epochs_1its_1vits_seed1",
+    ],
+)
+def test_a_training_that_differs_in_more_than_its_length_takes_up_nothing(toy, train, make_trainer, other):
+    toy()
+    _copied(train("nnUNetTrainerCFNet_2epochs_1its_1vits_seed1", "2d"), other)
+    with pytest.raises(UserError, match=f"was written by nnUNetTrainerCFNet_2epochs_1its_1vits_seed1, not by {other}"):
+        make_trainer(other, "2d", resume=True)
+
+
+def test_a_training_that_is_shorter_than_what_was_done_says_so(toy, train, make_trainer):
+    toy()
+    _copied(train("nnUNetTrainerCFNet_3epochs_1its_1vits_seed1", "2d"), "nnUNetTrainerCFNet_2epochs_1its_1vits_seed1")
+    with pytest.raises(UserError, match=r"has 3 epochs behind it, and .* trains 2"):
+        make_trainer("nnUNetTrainerCFNet_2epochs_1its_1vits_seed1", "2d", resume=True)
