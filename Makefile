@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SINGLE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-slow figures lint install clean
+.PHONY: demo test test-slow test-pythons figures lint install clean
 
 demo: $(STAMP)
 	$(SINGLE_THREAD) $(BIN)/nnunet_ext demo
@@ -15,6 +15,17 @@ test: lint
 
 test-slow: $(STAMP)
 	$(SINGLE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+
+# The tests on other Pythons, each in an environment of its own with the newest packages that pip finds for it.
+PYTHONS ?= python3.10 python3.12 python3.13
+test-pythons:
+	@set -e; for python in $(PYTHONS); do \
+	  echo "== $$python"; \
+	  $$python -m venv .venv-$$python; \
+	  .venv-$$python/bin/python -m pip install --quiet --upgrade pip; \
+	  .venv-$$python/bin/python -m pip install --quiet --editable ".[test]"; \
+	  $(SINGLE_THREAD) .venv-$$python/bin/python -m pytest -n 2 -m "not slow"; \
+	done
 
 # Figures and fingerprints of the networks, after a family was added: FAMILY=cfnet for one alone.
 figures: $(STAMP)
@@ -33,4 +44,4 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info nnunet_ext_demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info nnunet_ext_demo .pytest_cache .mypy_cache .ruff_cache

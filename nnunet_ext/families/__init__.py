@@ -28,6 +28,13 @@ LOSSES: dict[str, Loss] = {row.key: row for family in FAMILIES for row in family
 SCHEDULES: dict[str, Schedule] = {row.key: row for family in FAMILIES for row in family.schedules}
 
 
+_NOT_MEASURED: dict[str, Any] = {
+    "reference_parameters": {},
+    "default_parameters": None,
+    "default_training_gb": None,
+}
+
+
 def trainers_of(network: str) -> tuple[Trainer, ...]:
     """The trainers of a network, in the order of its family."""
     return tuple(row for row in TRAINERS.values() if row.network == network)
@@ -47,9 +54,8 @@ def load(path: str) -> Any:
 @lru_cache
 def figures(network: str) -> dict[str, Any]:
     """What ``make figures`` measured of a network: ``reference_parameters`` by published form, ``default_parameters``
-    and ``default_training_gb`` on nnU-Net's default plans for BraTS. Empty for a network not measured yet."""
+    and ``default_training_gb`` on nnU-Net's default plans for BraTS. A network not measured yet has none of them."""
     (family,) = (family.name for family in FAMILIES if any(row.name == network for row in family.networks))
     file = resources.files(__name__) / "figures" / f"{family}.json"
-    if not file.is_file():
-        return {}
-    return json.loads(file.read_text(encoding="utf-8")).get(network, {})
+    measured = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return _NOT_MEASURED | measured.get(network, {})
