@@ -9,22 +9,28 @@ from pathlib import Path
 import pytest
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
-from nnunet_ext.families import LOSSES, NETWORK_SUFFIXES, TRAINERS
+from nnunet_ext.families import FAMILIES, LOSSES
 from nnunet_ext.trainers.registry import canonical_name
 from nnunet_ext.trainers.suffixes import SUFFIXES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "trainers.md").read_text(encoding="utf-8")
 
 
-def test_every_trainer_has_its_row():
-    assert set(re.findall(r"^\| `(nnUNetTrainer\w+)` \|", PAGE, re.MULTILINE)) == set(TRAINERS)
+def rows(page: str, pattern: str) -> list[str]:
+    return re.findall(rf"^\| `({pattern})` \|", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_page_of_a_family_has_a_row_for_each_of_its_trainers_and_suffixes(family):
+    page = (DOCS / "networks" / f"{family.name}.md").read_text(encoding="utf-8")
+    assert rows(page, r"nnUNetTrainer\w+") == [row.name for row in family.trainers]
+    assert rows(page, r"_\w+") == [f"_{row.name}" for row in family.suffixes]
+    assert all(network.doi.removeprefix("10.48550/arXiv.") in page for network in family.networks)
 
 
 def test_every_suffix_has_its_row_in_canonical_order():
-    assert re.findall(r"^\| `(_\S+)` \|", PAGE, re.MULTILINE) == [
-        *(suffix.spelling for suffix in SUFFIXES),
-        *(f"_{row.name}" for row in NETWORK_SUFFIXES),
-    ]
+    assert rows(PAGE, r"_\S+") == [suffix.spelling for suffix in SUFFIXES]
 
 
 def test_every_trainer_name_in_a_command_resolves_and_is_canonical():
