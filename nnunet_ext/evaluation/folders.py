@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.images import read_label_map
 from nnunet_ext.evaluation.metrics import METRICS, POLICIES, compare, score
 from nnunet_ext.nnunet_json import read_dataset_json
+from nnunet_ext.progress import with_progress
 
 
 def load_dataset_json(path: Path) -> dict:
@@ -135,7 +135,8 @@ def evaluate_folder(
     regions = foreground(dataset)
     ignore = dataset["labels"].get("ignore")
     rows = []
-    for case in tqdm(_same_cases(predictions, references, ending), desc="evaluate", unit="case", disable=None):
+    cases = _same_cases(predictions, references, ending)
+    for case in with_progress(cases, "evaluate", len(cases)):
         scores = evaluate_case(
             predictions / f"{case}{ending}",
             references / f"{case}{ending}",
