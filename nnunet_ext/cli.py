@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
+from nnunet_ext.lookup import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ def _find(name: str) -> Command:
     for command in COMMANDS:
         if command.name == name.replace("_", "-"):
             return command
-    close = get_close_matches(name, [command.name for command in COMMANDS], n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UserError(f"unknown command '{name}'", remedy=f"{hint}'nnunet_ext -h' lists the commands")
+    known = [command.name for command in COMMANDS]
+    raise UserError(f"unknown command '{name}'", remedy=did_you_mean(name, known, "'nnunet_ext -h' lists the commands"))
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -1,5 +1,5 @@
 """Reading files that somebody else may have written: regular files only, of bounded size, and names that stay where
-they are joined."""
+they are joined. Writing files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nnunet_ext.errors import UserError
 
@@ -129,3 +132,63 @@ _UNNAMED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 def is_path_below(path: object, levels: int = 16) -> bool:
     """Whether a text with ``/`` names something below the folder that it is joined to, without leaving it."""
     return isinstance(path, str) and path.count("/") < levels and all(map(is_component, path.split("/")))
+
+
+def temporary_name(path: Path) -> Path:
+    """Where a file or folder is written before it is renamed to ``path``: a hidden name in the same folder, which tells
+    the process that writes."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that ``temporary_name`` gives, in whatever process."""
+    return name.startswith(".") and ".tmp-" in name
+
+
+@contextmanager
+def write_atomically(file: Path, *, temporary: Path | None = None, sync: bool = False) -> Iterator[BinaryIO]:
+    """A stream for the new content of a file, which takes the place of the old content when the block ends.
+
+    At any moment ``file`` holds the old content or the new one, whole. After an error the old content stays, and
+    nothing half-written is left.
+
+    Args:
+        file: in a folder that exists.
+        temporary: where the new content is written first, in the same folder; ``temporary_name`` unless given.
+        sync: wait until the disk has the content before the file is renamed, so that it also outlasts a power failure.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = temporary_name(file) if temporary is None else temporary
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def write_folder_atomically(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes ``folder`` when the block ends; after an error nothing of it is left.
+
+    Args:
+        folder: absent or empty; the folders above it are made.
+
+    Raises:
+        OSError: it cannot be written, or ``folder`` holds something.
+    """
+    temporary = temporary_name(folder)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            folder.rmdir()  # Windows renames onto no folder, not even an empty one
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

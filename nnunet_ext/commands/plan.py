@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunet_ext.folders import dataset_name, default_processes
     from nnunet_ext.planning import make_plans
-    from nnunet_ext.planning.find import dataset_name
-    from nnunet_ext.planning.report import Report, default_processes
+    from nnunet_ext.planning.report import Report
     from nnunet_ext.trainers.estimates import network_to_plan
 
     name = dataset_name(args.dataset)

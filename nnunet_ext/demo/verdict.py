@@ -9,10 +9,10 @@ import pandas as pd
 
 from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE
 from nnunet_ext.evaluation.folders import foreground_mean
+from nnunet_ext.evaluation.metrics import DICE
 
 POLICY = "nnunet"
 ENSEMBLE, POSTPROCESSED = "ensemble", "ensemble + postprocessing"
-MODELS = (*CONFIGURATIONS, ENSEMBLE, POSTPROCESSED)
 
 
 def dice_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def dice_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for model, table in tables.items():
         chosen = table[table["policy"] == POLICY]
         rows[model] = {
-            **chosen.groupby("region", sort=False)["Dice"].mean().to_dict(),
+            **chosen.groupby("region", sort=False)[DICE.name].mean().to_dict(),
             "mean": foreground_mean(table, POLICY),
         }
     return pd.DataFrame.from_dict(rows, orient="index")

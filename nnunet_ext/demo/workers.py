@@ -23,6 +23,7 @@ from typing import Any
 from nnunet_ext.demo.settings import CONFIGURATIONS, PLANS, TRAINING_ID, Settings
 from nnunet_ext.demo.workspace import StepFailed, Workspace, executable
 from nnunet_ext.files import read_json
+from nnunet_ext.folders import PREPROCESSED, RAW, default_processes
 from nnunet_ext.shown import command as line_of
 
 # nnU-Net draws 1e8 intensities for its fingerprint; they matter for CT alone and cost 5 GB of memory and half a minute.
@@ -54,9 +55,8 @@ def start_worker(environment: Mapping[str, str], log: str) -> None:
 
 def open_workers(workspace: Workspace) -> ProcessPoolExecutor:
     """As many single-threaded processes as the machine has cores, four at most."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ProcessPoolExecutor(
-        max_workers=max(1, min(4, available)),
+        max_workers=default_processes(most=4),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
         initargs=(workspace.environment(), str(workspace.log)),
@@ -77,7 +77,7 @@ def plan_and_preprocess(settings: Settings) -> None:
     torch.set_num_threads(1)
     utils.Pool = ThreadPool  # forks a dozen processes to list the files of a folder
     name = maybe_convert_to_dataset_name(TRAINING_ID)
-    verify_dataset_integrity(str(Path(os.environ["nnUNet_raw"], name)), 1)
+    verify_dataset_integrity(str(Path(os.environ[RAW], name)), 1)
     extractor = DatasetFingerprintExtractor(TRAINING_ID, 1)
     extractor.num_foreground_voxels_for_intensitystats = INTENSITIES
     extractor.run(overwrite_existing=True)
@@ -89,7 +89,7 @@ def plan_and_preprocess(settings: Settings) -> None:
     finally:
         os.environ["nnUNet_n_proc_DA"] = augmentation_processes
     preprocess_dataset(TRAINING_ID, STOCK_PLANS, CONFIGURATIONS, (1,) * len(CONFIGURATIONS), False)
-    folder = Path(os.environ["nnUNet_preprocessed"], name)
+    folder = Path(os.environ[PREPROCESSED], name)
     plans = read_json(folder / f"{STOCK_PLANS}.json")
     small = small_plans(
         plans,

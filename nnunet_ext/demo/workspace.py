@@ -13,15 +13,15 @@ from pathlib import Path
 from nnunet_ext.demo.settings import TRAINING_ID
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_json
+from nnunet_ext.folders import RESULTS, VARIABLES
 from nnunet_ext.shown import command as line_of
 
 MARK = ".nnunet_ext_demo"
-NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 OWN = (
     MARK,
     "download",
     "unseen",
-    *NNUNET_FOLDERS,
+    *VARIABLES,
     "predictions",
     "demo.log",
     "dice.csv",
@@ -60,7 +60,7 @@ class Workspace:
 
     def results(self) -> Path:
         """Where nnU-Net keeps the demo's models."""
-        (folder,) = (self.folder / "nnUNet_results").glob(f"Dataset{TRAINING_ID:03d}_*")
+        (folder,) = (self.folder / RESULTS).glob(f"Dataset{TRAINING_ID:03d}_*")
         return folder
 
     def inference_information(self) -> dict:
@@ -69,7 +69,7 @@ class Workspace:
 
     def nnunet_folders(self) -> dict[str, str]:
         """nnU-Net's three variables for this demo."""
-        return {name: str(self.folder / name) for name in NNUNET_FOLDERS}
+        return {name: str(self.folder / name) for name in VARIABLES}
 
     def environment(self) -> dict[str, str]:
         """For child processes: the user's environment, with the demo's own folders and one thread a process."""
@@ -97,7 +97,7 @@ def open_workspace(folder: Path, seed: int) -> Workspace:
                 path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).write_text("written by nnunet_ext demo; the next demo here starts anew\n", encoding="utf-8")
-        for name in NNUNET_FOLDERS:
+        for name in VARIABLES:
             (folder / name).mkdir()
     except OSError as error:
         raise UserError(f"cannot write the demo: {error.strerror}", file=folder, remedy="choose -o DIR") from error
@@ -112,8 +112,8 @@ def executable(name: str) -> list[str]:
     """
     if name == "nnunet_ext":
         return [sys.executable, "-m", "nnunet_ext"]
-    beside = shutil.which(name, path=str(Path(sys.executable).parent))
-    found = beside or shutil.which(name)
+    in_environment = shutil.which(name, path=str(Path(sys.executable).parent))
+    found = in_environment or shutil.which(name)
     if found is None:
         raise UserError(f"command {name} not found", remedy="install nnunetv2 into this Python environment")
     return [found]

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import RAW, VARIABLES, dataset_folders, nnunet_folder
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
 from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.shown import command
@@ -37,7 +38,7 @@ def check_files(dataset_id: int) -> Iterator[Finding]:
 def _files(dataset_id: int) -> Iterator[Finding]:
     from nnunet_ext.dataset_conversion.core.provenance import changed_files
 
-    raw = _find("nnUNet_raw", dataset_id)
+    raw = _find(RAW, dataset_id)
     if raw is None:
         return
     try:
@@ -66,11 +67,10 @@ def check_dataset(dataset_id: int) -> Iterator[Finding]:
 
 
 def _dataset(dataset_id: int) -> Iterator[Finding]:
-    places = {name: _find(name, dataset_id) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    if not any(places.values()):
+    raw, preprocessed, results = (_find(variable, dataset_id) for variable in VARIABLES)
+    if not (raw or preprocessed or results):
         yield problem(f"no dataset with id {dataset_id} in any of nnU-Net's folders", "'nnunet_ext convert' makes one")
         return
-    raw, preprocessed, results = places["nnUNet_raw"], places["nnUNet_preprocessed"], places["nnUNet_results"]
     if raw:
         yield from guarded(_raw(raw))
     else:
@@ -91,8 +91,7 @@ def _dataset(dataset_id: int) -> Iterator[Finding]:
 
 
 def _find(variable: str, dataset_id: int) -> Path | None:
-    folder = Path(os.environ.get(variable) or os.devnull)
-    return next(iter(sorted(folder.glob(f"Dataset{dataset_id:03d}_*"))), None) if folder.is_dir() else None
+    return next(iter(dataset_folders(nnunet_folder(variable), dataset_id)), None)
 
 
 def _told(error: UserError) -> str:

@@ -7,29 +7,27 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
+from nnunet_ext.folders import VARIABLES, nnunet_folder
 from nnunet_ext.shown import command
 
-FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 LOW_SPACE_GIB = 20
 
 
 def check_folders() -> Iterator[Finding]:
     """Set, existing, writable, with space; and one dataset name an id."""
-    for name in FOLDERS:
+    for name in VARIABLES:
         yield from guarded(_folder(name))
     yield from guarded(_one_name_per_id())
     yield from _settings()
 
 
 def _folder(name: str) -> Iterator[Finding]:
-    value = os.environ.get(name)
-    if not value:
+    folder = nnunet_folder(name)
+    if folder is None:
         yield problem(f"{name} is not set", f"export {name}=/your/{name} (a folder that you may write to)")
         return
-    folder = Path(value)
     if not folder.is_dir():
         yield problem(f"{name} = {folder} is not a folder", command(["mkdir", "-p", folder]))
         return
@@ -48,9 +46,9 @@ def _folder(name: str) -> Iterator[Finding]:
 
 def _one_name_per_id() -> Iterator[Finding]:
     names: dict[str, set[str]] = defaultdict(set)
-    for variable in FOLDERS:
-        folder = Path(os.environ.get(variable) or os.devnull)
-        if folder.is_dir():
+    for variable in VARIABLES:
+        folder = nnunet_folder(variable)
+        if folder is not None and folder.is_dir():
             for dataset in folder.glob("Dataset[0-9][0-9][0-9]*"):
                 names[dataset.name[:10]].add(dataset.name)
     for prefix, found in sorted(names.items()):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.images import read_label_map
-from nnunet_ext.evaluation.metrics import METRICS, POLICIES, compare, score
+from nnunet_ext.evaluation.metrics import DICE, HD95, METRICS, POLICIES, MaskPair, Metric, score
 from nnunet_ext.nnunet_json import read_dataset_json
+from nnunet_ext.progress import with_progress
 
 
 def load_dataset_json(path: Path) -> dict:
@@ -70,10 +70,9 @@ def evaluate_case(
     regions: Mapping[str, Sequence[int]],
     *,
     ignore: int | None = None,
-    policies: Sequence[str] = ("nnunet", "brats"),
-    definition: str = "pooled",
+    policies: Sequence[str] = tuple(POLICIES),
 ) -> list[dict]:
-    """Rows of one case: region, policy, Dice, IoU, HD95 (mm), ``hd95_definition`` and the voxel counts.
+    """Rows of one case: region, policy, each of ``metrics.METRICS``, ``hd95_definition`` and the voxel counts.
 
     Voxels of the reference that hold ``ignore`` count on neither side.
 
@@ -91,17 +90,15 @@ def evaluate_case(
     counted = np.ones(known.shape, dtype=bool) if ignore is None else known != ignore
     rows = []
     for region, values in regions.items():
-        comparison = compare(
-            np.isin(predicted, values) & counted, np.isin(known, values) & counted, spacing, definition
-        )
+        pair = MaskPair(np.isin(predicted, values) & counted, np.isin(known, values) & counted, spacing)
         rows += [
             {
                 "region": region,
                 "policy": policy,
-                **score(comparison, policy),
-                "hd95_definition": definition,
-                "voxels_prediction": comparison.voxels_prediction,
-                "voxels_reference": comparison.voxels_reference,
+                **score(pair, policy),
+                "hd95_definition": HD95.definition,
+                "voxels_prediction": pair.voxels_prediction,
+                "voxels_reference": pair.voxels_reference,
             }
             for policy in policies
         ]
@@ -114,7 +111,6 @@ def evaluate_folder(
     dataset: Mapping,
     *,
     policies: Sequence[str] = tuple(POLICIES),
-    definition: str = "pooled",
 ) -> pd.DataFrame:
     """Compare every case of a folder with its reference.
 
@@ -123,7 +119,6 @@ def evaluate_folder(
         references: folder with a label map of the same name for each.
         dataset: content of dataset.json; its ``labels`` may be labels or regions.
         policies: what an empty mask counts, keys of ``metrics.POLICIES``; each row names its own.
-        definition: which HD95, a key of ``metrics.DEFINITIONS``.
 
     Returns:
         One row a case, region and policy; columns as in ``evaluate_case`` after ``case``.
@@ -135,14 +130,14 @@ def evaluate_folder(
     regions = foreground(dataset)
     ignore = dataset["labels"].get("ignore")
     rows = []
-    for case in tqdm(_same_cases(predictions, references, ending), desc="evaluate", unit="case", disable=None):
+    cases = _same_cases(predictions, references, ending)
+    for case in with_progress(cases, "evaluate", len(cases)):
         scores = evaluate_case(
             predictions / f"{case}{ending}",
             references / f"{case}{ending}",
             regions,
             ignore=ignore,
             policies=policies,
-            definition=definition,
         )
         rows += [{"case": case, **row} for row in scores]
     return pd.DataFrame(rows)
@@ -157,12 +152,12 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (policy, region), group in table.groupby(["policy", "region"], sort=False):
         for metric in METRICS:
-            values = group[metric]
+            values = group[metric.name]
             rows.append(
                 {
                     "policy": policy,
                     "region": region,
-                    "metric": metric,
+                    "metric": metric.name,
                     "cases": len(values),
                     "undefined": int(values.isna().sum()),
                     "mean": values.mean(),
@@ -175,9 +170,9 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def foreground_mean(table: pd.DataFrame, policy: str, metric: str = "Dice") -> float:
+def foreground_mean(table: pd.DataFrame, policy: str, metric: Metric = DICE) -> float:
     """Mean over regions of the mean over cases, as nnU-Net's ``foreground_mean``; undefined cases are left out."""
     chosen = table[table["policy"] == policy]
     if chosen.empty:
         raise ValueError(f"the table has no rows of policy '{policy}'")
-    return float(chosen.groupby("region", sort=False)[metric].mean().mean())
+    return float(chosen.groupby("region", sort=False)[metric.name].mean().mean())

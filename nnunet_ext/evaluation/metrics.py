@@ -1,4 +1,8 @@
-"""Overlap and boundary measures of one pair of binary masks, and what they become when a mask is empty.
+"""The table of metrics: each compares one predicted mask with its reference.
+
+A row of ``METRICS`` says everything of a metric: how it is computed where both masks hold a voxel, what it counts where
+one is empty, its unit and which way is better. Evaluation, means, the demo and figures read the table, so that adding a
+metric is adding a row.
 
 Dice = 2 |P and G| / (|P| + |G|), IoU = |P and G| / |P or G|, HD95 = the 95th percentile of surface distances in mm.
 "HD95" names different numbers in different packages; ``DEFINITIONS`` names the ones offered here. The area-weighted
@@ -11,14 +15,17 @@ Source: Maier-Hein et al., "Metrics reloaded: recommendations for image analysis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_erosion, find_objects
 from scipy.spatial import cKDTree
 
-METRICS = ("Dice", "IoU", "HD95")
+# The diagonal of a 240 x 240 x 155 mm BraTS volume.
+BRATS_DIAGONAL = math.sqrt(240**2 + 240**2 + 155**2)
 
 DEFINITIONS: Mapping[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
     # One percentile of both directed lists together: MedPy, nnU-Net's BraTS 2020 scripts. The larger surface dominates.
@@ -31,35 +38,51 @@ DEFINITIONS: Mapping[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
     ),
 }
 
-# The diagonal of a 240 x 240 x 155 mm BraTS volume.
-BRATS_DIAGONAL = math.sqrt(240**2 + 240**2 + 155**2)
 
-POLICIES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    # nnU-Net's summary.json: a region that neither mask shows is left out of the mean. nnU-Net has no HD95; without a
-    # surface on both sides it is undefined here.
-    "nnunet": {
-        "both_empty": {"Dice": math.nan, "IoU": math.nan, "HD95": math.nan},
-        "one_empty": {"Dice": 0.0, "IoU": 0.0, "HD95": math.nan},
-    },
-    # nnU-Net's BraTS 2020 scripts: agreeing on nothing is perfect, a missed or invented region costs a diagonal.
-    "brats": {
-        "both_empty": {"Dice": 1.0, "IoU": 1.0, "HD95": 0.0},
-        "one_empty": {"Dice": 0.0, "IoU": 0.0, "HD95": BRATS_DIAGONAL},
-    },
-}
+@dataclass(frozen=True, eq=False)
+class MaskPair:
+    """Two masks of one region, with what several metrics need of them: found once, and only if a metric asks for it.
 
+    Attributes:
+        prediction: boolean mask of any dimension, array order (z, y, x) or (y, x).
+        reference: boolean mask of the same shape.
+        spacing: mm a voxel along each array axis.
 
-@dataclass(frozen=True)
-class Comparison:
-    """What two masks have in common, before any policy on empty masks.
-
-    ``voxels_*`` are counts; ``hd95`` is in mm, NaN where a mask is empty.
+    Raises:
+        ValueError: the masks differ in shape.
     """
 
-    voxels_prediction: int
-    voxels_reference: int
-    voxels_common: int
-    hd95: float
+    prediction: np.ndarray
+    reference: np.ndarray
+    spacing: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if self.prediction.shape != self.reference.shape:
+            raise ValueError(
+                f"masks differ in shape: prediction {self.prediction.shape}, reference {self.reference.shape}"
+            )
+
+    @cached_property
+    def voxels_prediction(self) -> int:
+        return int(np.count_nonzero(self.prediction))
+
+    @cached_property
+    def voxels_reference(self) -> int:
+        return int(np.count_nonzero(self.reference))
+
+    @cached_property
+    def voxels_common(self) -> int:
+        return int(np.count_nonzero(self.prediction & self.reference))
+
+    @cached_property
+    def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """In mm, from each surface voxel of the prediction to the nearest one of the reference, and the other way.
+        Neither mask may be empty."""
+        surface_prediction = surface(self.prediction, self.spacing)
+        surface_reference = surface(self.reference, self.spacing)
+        to_reference, _ = cKDTree(surface_reference).query(surface_prediction)
+        to_prediction, _ = cKDTree(surface_prediction).query(surface_reference)
+        return to_reference, to_prediction
 
 
 def surface(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -77,53 +100,84 @@ def surface(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     return (np.argwhere(border) + offset) * np.asarray(spacing, dtype=float)
 
 
-def hausdorff_distance(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    spacing: Sequence[float],
-    percentile: float = 95.0,
-    definition: str = "pooled",
-) -> float:
-    """Percentile of the distances between two surfaces, in mm; NaN where a mask is empty.
+def dice(pair: MaskPair) -> float:
+    return 2 * pair.voxels_common / (pair.voxels_prediction + pair.voxels_reference)
+
+
+def iou(pair: MaskPair) -> float:
+    return pair.voxels_common / (pair.voxels_prediction + pair.voxels_reference - pair.voxels_common)
+
+
+def hausdorff_distance(pair: MaskPair, percentile: float = 95.0, definition: str = "pooled") -> float:
+    """Percentile of the distances between two surfaces, in mm.
 
     Args:
-        prediction: boolean mask of any dimension, array order (z, y, x) or (y, x).
-        reference: boolean mask of the same shape.
-        spacing: mm a voxel along each array axis.
+        pair: neither mask empty.
         percentile: 100 gives the Hausdorff distance itself, 95 the HD95.
         definition: a key of ``DEFINITIONS``.
     """
-    surface_prediction, surface_reference = surface(prediction, spacing), surface(reference, spacing)
-    if not len(surface_prediction) or not len(surface_reference):
-        return math.nan
-    to_reference, _ = cKDTree(surface_reference).query(surface_prediction)
-    to_prediction, _ = cKDTree(surface_prediction).query(surface_reference)
-    return DEFINITIONS[definition](to_reference, to_prediction, percentile)
+    return DEFINITIONS[definition](*pair.surface_distances, percentile)
 
 
-def compare(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], definition: str = "pooled"
-) -> Comparison:
-    """Count and measure two boolean masks of one shape. Arguments as in ``hausdorff_distance``."""
-    if prediction.shape != reference.shape:
-        raise ValueError(f"masks differ in shape: prediction {prediction.shape}, reference {reference.shape}")
-    return Comparison(
-        voxels_prediction=int(np.count_nonzero(prediction)),
-        voxels_reference=int(np.count_nonzero(reference)),
-        voxels_common=int(np.count_nonzero(prediction & reference)),
-        hd95=hausdorff_distance(prediction, reference, spacing, 95.0, definition),
-    )
+class Empty(NamedTuple):
+    """What a metric counts where a mask is empty: both of them, the prediction alone, the reference alone.
+
+    NaN says that the metric is undefined there: the case is left out of means.
+    """
+
+    both: float
+    prediction: float
+    reference: float
 
 
-def score(comparison: Comparison, policy: str) -> dict[str, float]:
-    """Dice, IoU and HD95 (mm) of a comparison under a policy on empty masks, a key of ``POLICIES``."""
-    total = comparison.voxels_prediction + comparison.voxels_reference
-    if total == 0:
-        return dict(POLICIES[policy]["both_empty"])
-    if comparison.voxels_prediction == 0 or comparison.voxels_reference == 0:
-        return dict(POLICIES[policy]["one_empty"])
-    return {
-        "Dice": 2 * comparison.voxels_common / total,
-        "IoU": comparison.voxels_common / (total - comparison.voxels_common),
-        "HD95": comparison.hd95,
-    }
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table.
+
+    Attributes:
+        name: column of a table of cases.
+        unit: ``"mm"``, or nothing for a share of 1.
+        higher_is_better: the direction.
+        compute: the value where neither mask is empty.
+        empty: for each of ``POLICIES``, the value where one is.
+        definition: which one, where a name has several in the field.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    compute: Callable[[MaskPair], float]
+    empty: Mapping[str, Empty]
+    definition: str = ""
+
+    def value(self, pair: MaskPair, policy: str) -> float:
+        """Of two masks, under a policy on empty ones."""
+        if pair.voxels_prediction and pair.voxels_reference:
+            return self.compute(pair)
+        empty = self.empty[policy]
+        if pair.voxels_reference:
+            return empty.prediction
+        return empty.reference if pair.voxels_prediction else empty.both
+
+
+POLICIES: Mapping[str, str] = {
+    "nnunet": "nnU-Net's summary.json: a region that neither mask shows is left out of the mean. nnU-Net has no HD95; "
+    "without a surface on both sides it is undefined here",
+    "brats": "nnU-Net's BraTS 2020 scripts: agreeing on nothing is perfect, a missed or invented region costs the "
+    "diagonal of the volume",
+}
+
+_OVERLAP = {"nnunet": Empty(math.nan, 0.0, 0.0), "brats": Empty(1.0, 0.0, 0.0)}
+_DISTANCE = {
+    "nnunet": Empty(math.nan, math.nan, math.nan),
+    "brats": Empty(0.0, BRATS_DIAGONAL, BRATS_DIAGONAL),
+}
+
+DICE = Metric("Dice", "", True, dice, _OVERLAP)
+HD95 = Metric("HD95", "mm", False, hausdorff_distance, _DISTANCE, definition="pooled")
+METRICS: tuple[Metric, ...] = (DICE, Metric("IoU", "", True, iou, _OVERLAP), HD95)
+
+
+def score(pair: MaskPair, policy: str, metrics: Iterable[Metric] = METRICS) -> dict[str, float]:
+    """Name -> value of each metric, under a policy on empty masks, a key of ``POLICIES``."""
+    return {metric.name: metric.value(pair, policy) for metric in metrics}

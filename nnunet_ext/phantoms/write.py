@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import write_folder_atomically
+from nnunet_ext.lookup import did_you_mean, plain
 from nnunet_ext.phantoms.brats import brats2019, brats2020, brats2021
 from nnunet_ext.phantoms.busi import busi
 from nnunet_ext.phantoms.download import Download, Files, Study
 from nnunet_ext.phantoms.kvasir_seg import kvasir_seg
 from nnunet_ext.phantoms.lgg import lgg
 from nnunet_ext.phantoms.packing import Packer
+from nnunet_ext.progress import with_progress
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,13 @@ DATASETS: Mapping[str, PhantomDataset] = {
 
 
 def _find(dataset: str) -> PhantomDataset:
-    name = dataset.lower().replace("-", "").replace("_", "")
-    plain = {known.replace("-", ""): row for known, row in DATASETS.items()}
-    if name in plain:
-        return plain[name]
-    close = get_close_matches(name, DATASETS, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UserError(f"no phantoms for dataset '{dataset}'", remedy=f"{hint}known are {', '.join(DATASETS)}")
+    for name, row in DATASETS.items():
+        if plain(name) == plain(dataset):
+            return row
+    raise UserError(
+        f"no phantoms for dataset '{dataset}'",
+        remedy=did_you_mean(dataset, DATASETS, f"known are {', '.join(DATASETS)}"),
+    )
 
 
 def _seen_otherwise(study: Study, appearance: int) -> Study:
@@ -147,13 +145,10 @@ def write_phantoms(
     download = row.download(cases, layout, quirks)
     if appearance > 1:
         download = replace(download, studies=tuple(_seen_otherwise(study, appearance) for study in download.studies))
-    beside = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
-        beside.mkdir(parents=True)
-        with Packer(beside) as packer:
+        with write_folder_atomically(out) as folder, Packer(folder) as packer:
             files = _contents(download, seed, shape or row.shape, processes)
-            progress = tqdm(files, total=len(download.studies), unit="case", desc=f"{dataset} phantoms", disable=None)
-            for study_files in progress:
+            for study_files in with_progress(files, f"{dataset} phantoms", len(download.studies)):
                 for destination, content in study_files:
                     packer.add(destination, content)
             tables = dict(download.tables)
@@ -161,12 +156,7 @@ def write_phantoms(
                 tables |= download.tables_of_images(download.studies, seed, shape or row.shape)
             for destination, content in tables.items():
                 packer.add(destination, content)
-        if out.exists():
-            out.rmdir()  # Windows renames onto no folder, not even an empty one.
-        beside.replace(out)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write phantoms: {reason}", file=out, remedy="check space and permission") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return out

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -30,6 +29,7 @@ from torch import nn
 
 from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import write_atomically
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import Memory, built_without_data, measure_sample
 from nnunet_ext.planning.plans_file import read_plans
@@ -252,7 +252,7 @@ class NetworkPlanner(ExperimentPlanner):
             return super().plan_experiment()
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Write the plans beside and rename. Configurations that a user added to an existing file stay."""
+        """Write the plans file. Configurations that a user added to an existing one stay."""
         folder = Path(nnUNet_preprocessed) / self.dataset_name
         recursive_fix_for_json_export(plans)
         plans[OURS] = {
@@ -270,12 +270,8 @@ class NetworkPlanner(ExperimentPlanner):
             # what an earlier plan had of nnU-Net's own configurations and this one has not would be of its topology
             others = {name: content for name, content in before.items() if name not in CONFIGURATIONS}
             plans["configurations"] = {**others, **plans["configurations"]}
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            partial.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with write_atomically(file) as stream:
+            stream.write(json.dumps(plans, indent=4).encode())
 
     def _hand_over_the_previous_stage(self, plans: dict[str, Any]) -> None:
         """Say how many channels a cascade adds, to a network that wants to know: no stock trainer could tell it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,6 @@ from nnunet_ext.planning.from_plans import from_configuration
 from nnunet_ext.planning.table import render
 from nnunet_ext.planning.timing import epoch_seconds
 from nnunet_ext.shown import command, printable
-
-
-def default_processes() -> int:
-    """Cores of this machine, at most 8."""
-    return max(1, min(8, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)

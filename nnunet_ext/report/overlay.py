@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.folders import foreground
 from nnunet_ext.evaluation.images import read_image, read_label_map
+from nnunet_ext.evaluation.metrics import DICE, Metric
 from nnunet_ext.report.style import DARK, REGIONS, save
 from nnunet_ext.shown import plot_text
 
@@ -39,19 +40,21 @@ class CaseView:
     dice: Mapping[str, Mapping[str, float]]
 
 
-def worst_median_best(table: pd.DataFrame) -> dict[str, str]:
-    """``worst``, ``median``, ``best`` -> case, by the mean Dice over regions; fewer entries if there are fewer cases.
+def worst_median_best(table: pd.DataFrame, metric: Metric = DICE) -> dict[str, str]:
+    """``worst``, ``median``, ``best`` -> case, by a metric's mean over regions; fewer entries if there are fewer cases.
 
     Args:
-        table: of ``evaluate_folder``, one policy. A case whose Dice is undefined in all regions is not chosen.
+        table: of ``evaluate_folder``, one policy. A case whose metric is undefined in all regions is not chosen.
+        metric: that orders the cases.
     """
-    dice = table.groupby("case")["Dice"].mean().dropna().sort_values(kind="stable")
-    if dice.empty:
-        raise ValueError("no case of the table has a defined Dice")
+    means = table.groupby("case")[metric.name].mean().dropna()
+    means = means.sort_values(kind="stable", ascending=metric.higher_is_better)
+    if means.empty:
+        raise ValueError(f"no case of the table has a defined {metric.name}")
     chosen: dict[str, str] = {}
-    for name, position in (("worst", 0), ("best", len(dice) - 1), ("median", (len(dice) - 1) // 2)):
-        if dice.index[position] not in chosen.values():
-            chosen[name] = str(dice.index[position])
+    for name, position in (("worst", 0), ("best", len(means) - 1), ("median", (len(means) - 1) // 2)):
+        if means.index[position] not in chosen.values():
+            chosen[name] = str(means.index[position])
     return {name: chosen[name] for name in ("worst", "median", "best") if name in chosen}
 
 
@@ -199,7 +202,8 @@ def load_view(
     """
     ending = dataset["file_ending"]
     scores = {
-        column: table[table["case"] == case].set_index("region")["Dice"].to_dict() for column, table in tables.items()
+        column: table[table["case"] == case].set_index("region")[DICE.name].to_dict()
+        for column, table in tables.items()
     }
     return CaseView(
         title=title,

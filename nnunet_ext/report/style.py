@@ -6,6 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nnunet_ext.files import write_atomically
+
 # Okabe-Ito: told apart by colour-blind readers.
 LIGHT = {
     "figure": "white",
@@ -21,9 +23,8 @@ REGIONS = ("#2fbf71", "#e5484d", "#ffd23f", "#4aa8ff", "#c77dff", "#ff8c42", "#0
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a PNG beside its place, then put it there. Returns ``path``."""
+    """Write a figure as a PNG file, which is either whole or not there. Returns ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
-    partial.replace(path)
+    with write_atomically(path) as stream:
+        figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor())
     return path

@@ -1,8 +1,7 @@
-"""Checkpoint files: written beside and renamed, read without running what they hold, refused if of another training."""
+"""Checkpoint files: whole at any moment, read without running what they hold, refused if of another training."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import write_atomically
 
 OURS = "nnunet_ext"  # key of what this plugin adds to nnU-Net's checkpoint: version, network, recipe
 #: what nnU-Net's checkpoints hold beside the weights
@@ -50,16 +50,12 @@ def write(content: dict[str, Any], file: Path) -> None:
     Raises:
         UserError: it cannot be written (disk full, no permission). The old file stays.
     """
-    partial = file.with_name(file.name + PARTIAL)
     try:
-        with partial.open("wb") as stream:
+        # a fixed name, by which ``clean`` finds it again
+        with write_atomically(file, temporary=file.with_name(file.name + PARTIAL), sync=True) as stream:
             torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a full disk into a RuntimeError of its own, with the OSError as context
-        partial.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__ or error
         raise UserError(
             f"checkpoint could not be written: {cause}",

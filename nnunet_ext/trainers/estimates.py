@@ -13,8 +13,9 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.estimate import Estimate, estimate
-from nnunet_ext.planning.find import dataset_name, find_network
+from nnunet_ext.planning.find import find_network
 from nnunet_ext.planning.from_plans import REFUSALS, reason_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.report import read_dataset_json
@@ -35,7 +36,7 @@ def estimates(
         UserError: no such dataset, plans, configuration or trainer; plans that name foreign classes; a trainer that
             refuses a configuration that was asked for.
     """
-    name = dataset_name(dataset_id, ("nnUNet_preprocessed",))
+    name = dataset_name(dataset_id, (PREPROCESSED,))
     classes = {trainer: trainer_class(trainer) for trainer in trainers}
     rows: list[Estimate] = []
     refused: UserError | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_ext.architectures.pretrained import swin_windows
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS
-from nnunet_ext.planning.find import dataset_name
+from nnunet_ext.folders import PREPROCESSED, dataset_name
+from nnunet_ext.lookup import did_you_mean
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.planning.report import read_dataset_json
 from nnunet_ext.trainers import checkpoints
@@ -56,7 +56,7 @@ def start_checkpoint(
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=f"choose from {', '.join(TRAINERS)}")
     if not sources:
         raise UserError("no weights were named", remedy="give --cnn or --transformer")
-    name = dataset_name(dataset_id, ("nnUNet_preprocessed",))
+    name = dataset_name(dataset_id, (PREPROCESSED,))
     file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
     content = read_plans(file)
     if not trust:
@@ -149,14 +149,9 @@ def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     architecture = name.removeprefix("timm:").partition(".")[0]
     known = timm.list_models(FAMILIES[part])
     if architecture not in known:
-        near = get_close_matches(architecture, known, n=3)
-        raise UserError(
-            f"timm has no {part} '{name}'",
-            remedy=f"did you mean {' or '.join(near)}? A file needs the ending .pth, .pt, .bin or .safetensors"
-            if near
-            else "give a file ending in .pth, .pt, .bin or .safetensors, or a name such as resnet34.a1_in1k or "
-            "swinv2_base_window8_256.ms_in1k",
-        )
+        example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_base_window8_256.ms_in1k"}[part]
+        remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"
+        raise UserError(f"timm has no {part} '{name}'", remedy=did_you_mean(architecture, known, remedy))
     try:
         model = timm.create_model(name.removeprefix("timm:"), pretrained=True)
     except Exception as error:  # the hub's client raises errors of many types

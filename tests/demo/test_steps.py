@@ -18,8 +18,9 @@ from nnunet_ext.demo import pictures, runner, workers
 from nnunet_ext.demo.runner import OWN_DATA
 from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE, Settings
 from nnunet_ext.demo.steps import STEPS
-from nnunet_ext.demo.verdict import MODELS, POLICY
-from nnunet_ext.demo.workspace import NNUNET_FOLDERS, StepFailed, executable, open_workspace
+from nnunet_ext.demo.verdict import POLICY
+from nnunet_ext.demo.workspace import StepFailed, executable, open_workspace
+from nnunet_ext.folders import VARIABLES
 from nnunet_ext.trainers import registry
 
 
@@ -111,7 +112,9 @@ def _report_with(workspace, monkeypatch, value):
     best = {"best_model_or_ensemble": {"selected_model_or_models": [{"configuration": "2d"}]}}
     monkeypatch.setattr(type(workspace), "inference_information", lambda self: best)
     row = {"region": "WT", "policy": POLICY, "Dice": value}
-    monkeypatch.setattr(pictures, "read_tables", lambda _: {model: pd.DataFrame([row]) for model in MODELS})
+    monkeypatch.setattr(
+        pictures, "read_tables", lambda _: {model: pd.DataFrame([row]) for model in pictures.PREDICTIONS}
+    )
     return runner._report(workspace, Settings(), 61.0)
 
 
@@ -146,7 +149,7 @@ def test_a_folder_to_export_is_one_word(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "it's $(here)"
     runner.run_demo(folder, 0)
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  export")]
-    assert lines == [["export", f"{name}={folder / name}"] for name in NNUNET_FOLDERS]
+    assert lines == [["export", f"{name}={folder / name}"] for name in VARIABLES]
 
 
 def test_a_cell_that_a_spreadsheet_would_run_becomes_text(workspace, monkeypatch):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_ext.demo.workspace import MARK, NNUNET_FOLDERS, StepFailed, open_workspace, run_commands
+from nnunet_ext.demo.workspace import MARK, StepFailed, open_workspace, run_commands
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import VARIABLES
 
 
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path):
@@ -32,7 +33,7 @@ def test_an_earlier_demo_is_replaced_and_only_what_the_demo_wrote(tmp_path):
     (first.folder / "overlay.png").write_text("old")
     (first.folder / "notes.txt").write_text("mine")
     second = open_workspace(tmp_path / "demo", 1)
-    assert sorted(path.name for path in second.folder.iterdir()) == sorted([MARK, "notes.txt", *NNUNET_FOLDERS])
+    assert sorted(path.name for path in second.folder.iterdir()) == sorted([MARK, "notes.txt", *VARIABLES])
     assert not any((second.folder / "nnUNet_raw").iterdir())
 
 
@@ -53,7 +54,7 @@ def test_children_see_the_demos_nnunet_folders_and_this_process_does_not(tmp_pat
     monkeypatch.setenv("nnUNet_wandb_enabled", "1")
     workspace = open_workspace(tmp_path / "demo", 0)
     environment = workspace.environment()
-    for name in NNUNET_FOLDERS:
+    for name in VARIABLES:
         assert environment[name] == str(workspace.folder / name)
     assert "nnUNet_wandb_enabled" not in environment
     assert os.environ["nnUNet_raw"] == "/of/the/user"

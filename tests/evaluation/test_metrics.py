@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from nnunet_ext.evaluation.metrics import BRATS_DIAGONAL, DEFINITIONS, Comparison, compare, hausdorff_distance, score
+from nnunet_ext.evaluation.metrics import (
+    BRATS_DIAGONAL,
+    DEFINITIONS,
+    METRICS,
+    POLICIES,
+    MaskPair,
+    hausdorff_distance,
+    score,
+)
 
 
 def boxes(shape, *corners_and_sizes):
@@ -94,12 +102,13 @@ FIXTURES = {
 @pytest.mark.parametrize("name", FIXTURES)
 def test_fixtures_of_the_field_give_their_published_values(name):
     prediction, reference, spacing, dice, hd100, pooled, max_directed = FIXTURES[name]
-    scores = score(compare(prediction, reference, spacing), "nnunet")
+    pair = MaskPair(prediction, reference, spacing)
+    scores = score(pair, "nnunet")
     assert scores["Dice"] == pytest.approx(dice, abs=1e-6)
     assert scores["IoU"] == pytest.approx(dice / (2 - dice), abs=1e-6)
     for definition, expected in (("pooled", pooled), ("max_directed", max_directed)):
-        assert hausdorff_distance(prediction, reference, spacing, 100, definition) == pytest.approx(hd100, abs=1e-4)
-        assert hausdorff_distance(prediction, reference, spacing, 95, definition) == pytest.approx(expected, abs=1e-4)
+        assert hausdorff_distance(pair, 100, definition) == pytest.approx(hd100, abs=1e-4)
+        assert hausdorff_distance(pair, 95, definition) == pytest.approx(expected, abs=1e-4)
 
 
 def brute_force_directed_distances(prediction, reference, spacing):
@@ -131,7 +140,7 @@ def test_hausdorff_distance_equals_a_brute_force_twin_on_random_masks(shape, per
         "max_directed": max(np.percentile(to_reference, percentile), np.percentile(to_prediction, percentile)),
     }
     for definition in DEFINITIONS:
-        found = hausdorff_distance(prediction, reference, spacing, percentile, definition)
+        found = hausdorff_distance(MaskPair(prediction, reference, spacing), percentile, definition)
         assert found == pytest.approx(expected[definition], rel=1e-12), definition
 
 
@@ -139,10 +148,10 @@ def test_hausdorff_distance_equals_a_brute_force_twin_on_random_masks(shape, per
 def test_distances_are_symmetric_and_scale_with_spacing(definition):
     rng = np.random.default_rng(4)
     a, b = rng.random((8, 8, 8)) < 0.1, rng.random((8, 8, 8)) < 0.1
-    forward = hausdorff_distance(a, b, (1, 1, 1), 95, definition)
-    assert hausdorff_distance(b, a, (1, 1, 1), 95, definition) == forward
-    assert hausdorff_distance(a, b, (2.5, 2.5, 2.5), 95, definition) == pytest.approx(2.5 * forward)
-    assert hausdorff_distance(a, a, (1, 1, 1), 95, definition) == 0
+    forward = hausdorff_distance(MaskPair(a, b, ONE), 95, definition)
+    assert hausdorff_distance(MaskPair(b, a, ONE), 95, definition) == forward
+    assert hausdorff_distance(MaskPair(a, b, (2.5, 2.5, 2.5)), 95, definition) == pytest.approx(2.5 * forward)
+    assert hausdorff_distance(MaskPair(a, a, ONE), 95, definition) == 0
 
 
 EMPTY, SOME = np.zeros((4, 4, 4), dtype=bool), boxes((4, 4, 4), ((1, 1, 1), (2, 2, 2)))
@@ -160,27 +169,51 @@ EMPTY, SOME = np.zeros((4, 4, 4), dtype=bool), boxes((4, 4, 4), ((1, 1, 1), (2, 
     ],
 )
 def test_empty_masks_count_what_the_policy_says(policy, prediction, reference, expected):
-    scores = score(compare(prediction, reference, ONE), policy)
+    scores = score(MaskPair(prediction, reference, ONE), policy)
     assert [scores["Dice"], scores["IoU"], scores["HD95"]] == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 def test_policies_agree_where_neither_mask_is_empty():
-    comparison = compare(*FIXTURES["F1 shifted cube"][:3])
-    assert score(comparison, "nnunet") == score(comparison, "brats")
+    pair = MaskPair(*FIXTURES["F1 shifted cube"][:3])
+    assert score(pair, "nnunet") == score(pair, "brats")
+
+
+def test_every_metric_says_what_it_counts_under_every_policy():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert set(metric.empty) == set(POLICIES), metric.name
+
+
+def test_a_better_prediction_scores_better_in_the_direction_of_the_table():
+    reference = FIXTURES["F1 shifted cube"][1]
+    near, far = (MaskPair(np.roll(reference, shift, 0), reference, ONE) for shift in (1, 4))
+    for metric in METRICS:
+        assert (metric.compute(near) > metric.compute(far)) == metric.higher_is_better, metric.name
+
+
+def test_what_no_metric_asks_for_is_not_computed():
+    pair = MaskPair(*FIXTURES["F1 shifted cube"][:3])
+    score(pair, "nnunet", [metric for metric in METRICS if metric.unit != "mm"])
+    assert "surface_distances" not in vars(pair)
 
 
 def test_the_brats_penalty_is_the_diagonal_of_a_brats_volume():
     assert abs(BRATS_DIAGONAL - 373.128664) < 1e-6
 
 
+def masks_of(tp, fp, fn):
+    """Two masks in one dimension with these counts of true positive, false positive and false negative voxels."""
+    prediction = np.repeat([True, True, False], [tp, fp, fn])
+    return MaskPair(prediction, np.repeat([True, False, True], [tp, fp, fn]), (1.0,))
+
+
 def test_worked_example_of_the_overlap_of_single_cases():
     dice = [
-        score(Comparison(tp + fp, tp + fn, tp, math.nan), "nnunet")["Dice"]
-        for tp, fp, fn in ((10, 0, 10), (90, 10, 0), (0, 0, 0), (0, 5, 0))
+        score(masks_of(tp, fp, fn), "nnunet")["Dice"] for tp, fp, fn in ((10, 0, 10), (90, 10, 0), (0, 0, 0), (0, 5, 0))
     ]
     assert dice == pytest.approx([0.666667, 0.947368, math.nan, 0], abs=1e-6, nan_ok=True)
 
 
 def test_masks_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="differ in shape"):
-        compare(EMPTY, EMPTY[:2], ONE)
+        MaskPair(EMPTY, EMPTY[:2], ONE)
