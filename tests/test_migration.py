@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 from nnunet_ext.cli import main
-from nnunet_ext.dataset_conversion.core import provenance
+from nnunet_ext.dataset_conversion.output import verify
 
 MIGRATION = Path(__file__).parent / "golden" / "migration"
 SOURCE = "@SOURCE@"  # stands for the place of the download in what was kept
@@ -195,7 +195,7 @@ def test_a_finished_conversion_is_found_done_and_every_file_verifies(place, comm
     before = tree(placed.folder)
     assert "everything was there already; nothing was done" in command(*placed.convert())
     assert tree(placed.folder) == before
-    assert provenance.changed_files(placed.folder) == []
+    assert verify.changed_files(placed.folder) == []
 
 
 @pytest.mark.parametrize("dataset", CONVERSIONS)
@@ -232,7 +232,7 @@ def test_a_half_conversion_goes_on_to_what_the_finished_one_is(place, command, d
             assert ours[name] == theirs[name], name
     for name, source in linked.items():
         assert (placed.folder / name).samefile(placed.download / source)
-    assert provenance.changed_files(placed.folder) == []
+    assert verify.changed_files(placed.folder) == []
 
 
 # --- plans and networks ----------------------------------------------------------------------------------------------

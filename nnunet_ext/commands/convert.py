@@ -105,16 +105,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.list:
-        from nnunet_ext.dataset_conversion.core.facts import one_line_each
         from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+        from nnunet_ext.dataset_conversion.reporting.facts import one_line_each
 
         print(one_line_each(get(name) for name in DATASETS))
         return 0
     if args.name is None or not args.sources:
         raise UserError("a dataset and a source are needed", remedy="nnunet_ext convert NAME -i SOURCE")
-    from nnunet_ext.dataset_conversion.core import summary
-    from nnunet_ext.dataset_conversion.core.convert import convert
-    from nnunet_ext.dataset_conversion.core.options import Options, parse_size
+    from nnunet_ext.dataset_conversion.convert import convert
+    from nnunet_ext.dataset_conversion.options import Options, parse_size
+    from nnunet_ext.dataset_conversion.reporting import summary
 
     try:
         conversion = convert(

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_ext.dataset_conversion.core import facts
     from nnunet_ext.dataset_conversion.datasets import get
+    from nnunet_ext.dataset_conversion.reporting import facts
 
     dataset = get(args.name)
     print(json.dumps(facts.as_json(dataset), indent=2) if args.json else facts.as_text(dataset))

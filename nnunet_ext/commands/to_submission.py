@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_ext.dataset_conversion.core.submission import to_submission
+    from nnunet_ext.dataset_conversion.submission import to_submission
 
     written = to_submission(
         args.name, args.predictions, args.output, dataset_id=args.dataset_id, raw=args.raw, partial=args.partial

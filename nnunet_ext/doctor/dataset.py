@@ -36,7 +36,7 @@ def check_files(dataset_id: int) -> Iterator[Finding]:
 
 
 def _files(dataset_id: int) -> Iterator[Finding]:
-    from nnunet_ext.dataset_conversion.core.provenance import changed_files
+    from nnunet_ext.dataset_conversion.output.verify import changed_files
 
     raw = _find(RAW, dataset_id)
     if raw is None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from nnunet_ext.cli import main
-from nnunet_ext.dataset_conversion.core.checks import CHECKS
-from nnunet_ext.dataset_conversion.core.description import Dataset
-from nnunet_ext.dataset_conversion.core.forms import FORMS
+from nnunet_ext.dataset_conversion.cases.case_forms import FORMS
+from nnunet_ext.dataset_conversion.checks import CHECKS
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+from nnunet_ext.dataset_conversion.description import Dataset
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "nnunet_ext"

@@ -47,6 +47,23 @@ FORBIDDEN: dict[str, set[str]] = {
 }
 
 
+#: inside dataset_conversion: its rooms, each of which may import those before it (see its docstring)
+CONVERSION_ROOMS = ("formats", "find", "cases", "folds", "output", "reporting")
+#: files at its top that hold the words all rooms share, and those that use all rooms
+CONVERSION_WORDS = {
+    "case",
+    "checks",
+    "description",
+    "options",
+    "plan",
+    "progress",
+    "record_forms",
+    "tasks",
+    "writing",
+}
+CONVERSION_STEPS = {"plan_conversion", "finish", "convert", "submission", "submission_names"}
+
+
 def imports(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -91,3 +108,81 @@ def test_the_ground_imports_itself_the_standard_library_and_tqdm_alone(module: s
         allowed = parts[1] in GROUND if parts[0] == "nnunet_ext" and len(parts) > 1 else parts[0] != "nnunetv2"
         assert allowed, f"{module}.py imports {name}"
         assert parts[0] in sys.stdlib_module_names | {"nnunet_ext", "tqdm"}, f"{module}.py imports {name}"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = ("nnunet_ext", *file.relative_to(PACKAGE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imported_modules(file: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of the package that a file imports, at its top or inside a function.
+
+    ``from package import module`` needs the module, not what else the package's ``__init__`` offers.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named = [f"{node.module}.{name.name}" for name in node.names]
+            found |= {name if name in known else node.module or "" for name in named}
+    return found & set(known)
+
+
+def test_no_file_of_the_package_imports_itself_by_a_detour() -> None:
+    known = modules()
+    graph = {name: imported_modules(file, known) - {name} for name, file in known.items()}
+    circles: list[str] = []
+    finished: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            circles.append(" -> ".join([*path[path.index(name) :], name]))
+        elif name not in finished:
+            for other in sorted(graph[name]):
+                visit(other, [*path, name])
+            finished.add(name)
+
+    for name in graph:
+        visit(name, [])
+    assert circles == []
+
+
+def test_the_rooms_of_the_conversion_import_those_before_them() -> None:
+    top = PACKAGE / "dataset_conversion"
+    assert {file.stem for file in top.glob("*.py")} == CONVERSION_WORDS | CONVERSION_STEPS | {"__init__"}
+    assert {folder.name for folder in top.iterdir() if (folder / "__init__.py").is_file()} == {
+        *CONVERSION_ROOMS,
+        "datasets",
+    }
+    wrong = []
+    for file in sorted(top.rglob("*.py")):
+        room = file.relative_to(top).parts[0]
+        if room in CONVERSION_ROOMS:
+            allowed = {*CONVERSION_WORDS, *CONVERSION_ROOMS[: CONVERSION_ROOMS.index(room) + 1]}
+        elif room == "datasets":
+            allowed = {"datasets", "description"}
+        elif file.stem in CONVERSION_WORDS:
+            allowed = CONVERSION_WORDS
+        else:
+            allowed = {*CONVERSION_WORDS, *CONVERSION_STEPS, *CONVERSION_ROOMS, "datasets"}
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[:2] == ["nnunet_ext", "dataset_conversion"] and parts[2:] and parts[2] not in allowed:
+                wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []
+
+
+def test_commands_import_no_other_command_and_nothing_imports_them() -> None:
+    wrong = [
+        f"{name} imports {other}"
+        for name, file in modules().items()
+        for other in imports(file)
+        if other.startswith("nnunet_ext.commands") or (other == "nnunet_ext.cli" and name != "nnunet_ext.__main__")
+    ]
+    assert wrong == []

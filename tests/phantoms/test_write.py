@@ -18,8 +18,9 @@ import tifffile
 from PIL import Image
 
 from nnunet_ext.cli import main
-from nnunet_ext.dataset_conversion.core.near import close_pairs, difference_hash
 from nnunet_ext.dataset_conversion.datasets.kvasir_seg import official_split
+from nnunet_ext.dataset_conversion.folds.duplicates import close_pairs
+from nnunet_ext.dataset_conversion.formats.pictures import difference_hash
 from nnunet_ext.errors import UserError
 from nnunet_ext.phantoms import DATASETS, write, write_phantoms
 

@@ -1,6 +1,6 @@
 """The table of datasets. Importing it, or any dataset file, imports neither numpy nor an image library.
 
-To add a dataset: write one file here that describes it (``core/description.py`` has the words) and add one row.
+To add a dataset: write one file here that describes it (``description.py`` above has the words) and add one row.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.core.description import Dataset
+from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.errors import UserError
 
 #: name on the command line -> "module:attribute"

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.core.description import Dataset, Image, LabelMap, Pattern, Table, Target
+from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Table, Target
 
 _IMAGES = (Image("t1", ("T1",)), Image("t1ce", ("T1ce",)), Image("t2", ("T2",)), Image("flair", ("FLAIR",)))
 

@@ -1,8 +1,8 @@
 """BUSI: breast ultrasound images of 600 women, benign, malignant and without lesion (Al-Dhabyani et al. 2020).
 
 About a fifth of the pictures repeat others, some of them in the other class. The table of near duplicates was measured
-on the full public copy: pairs whose difference hashes (``core/near.py``) differ in at most 4 of 64 bits, a plateau of
-the number of pairs; 290 pictures in 131 groups.
+on the full public copy: pairs whose difference hashes (``formats/pictures.py``) differ in at most 4 of 64 bits, a
+plateau of the number of pairs; 290 pictures in 131 groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.core.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
 
 _NAME = r"(?P<stratum>benign|malignant|normal)[ _]?\(\d+\)"
 _LABELS = LabelMap(

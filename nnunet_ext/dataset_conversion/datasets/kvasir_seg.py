@@ -2,7 +2,7 @@
 
 The first author's repository publishes a split of 880 and 120 pictures; the 120 become nnU-Net's test cases. There are
 no patient identifiers. Five pairs of pictures show the same polyp in nearly the same view (measured on the full set by
-the difference hash of ``core/near.py``; looked at, all five are repeats, and none of the eight pairs at the next
+the difference hash of ``formats/pictures.py``; looked at, all five are repeats, and none of the eight pairs at the next
 distance is), one of them across the published split.
 """
 
@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.core.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
 
 _NAME = r"(?P<case>c[a-z0-9]{24})"
 _LABELS = LabelMap(

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.core.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 _SHORT = {"pre": "pre-contrast", "post": "post-contrast"}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_ext.dataset_conversion.core import forms, writing
+from nnunet_ext.dataset_conversion import writing
+from nnunet_ext.dataset_conversion.cases import case_forms as forms
 
 CASE = "BraTS2021_00002"
 FOLDER = "Dataset521_BraTS2021"

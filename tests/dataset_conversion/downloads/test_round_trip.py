@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from nnunet_ext.cli import main
-from nnunet_ext.dataset_conversion.core import forms
+from nnunet_ext.dataset_conversion.cases import case_forms as forms
 
 # dataset, layout, form, folder
 FORMS = [
@@ -262,7 +262,7 @@ def test_a_conversion_killed_without_warning_resumes_to_the_same_bytes(pristine,
     program = (
         "import time\n"
         "from nnunet_ext.cli import main\n"
-        "from nnunet_ext.dataset_conversion.core import forms\n"
+        "from nnunet_ext.dataset_conversion.cases import case_forms as forms\n"
         "original, done = forms.run, []\n"
         "def run(task):\n"
         "    if len(done) == 3:\n"

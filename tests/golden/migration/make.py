@@ -143,7 +143,7 @@ def conversion(dataset: str, out: Path) -> None:
 @contextlib.contextmanager
 def killed_after(cases: int) -> Any:
     """The process dies while it notes the next case as finished: half of the line has reached the disk."""
-    from nnunet_ext.dataset_conversion.core.journal import Journal
+    from nnunet_ext.dataset_conversion.output.journal import Journal
 
     original, done = Journal.add, []
 

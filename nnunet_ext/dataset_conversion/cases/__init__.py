@@ -1,0 +1,1 @@
+"""From a case to files of nnU-Net: pixels and voxels are checked and written."""

@@ -1,0 +1,141 @@
+"""Pictures of a case as arrays, with the checks that all forms made of pictures share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nnunet_ext.dataset_conversion.cases.labels import binarise, check_threshold, relabel
+from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.find.sources import read
+from nnunet_ext.dataset_conversion.formats import pictures
+from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
+from nnunet_ext.dataset_conversion.writing import Files, sha256
+from nnunet_ext.errors import UserError
+
+
+def read_pictures(task: Task, role: str, result: CaseResult) -> np.ndarray | None:
+    """All pictures of a role: (Z, Y, X, 3) for images, (Z, Y, X) of 0 and 255 for masks, None after an error.
+
+    Args:
+        task: the case.
+        role: which of its files.
+        result: takes the findings, the sources and the type of the masks.
+    """
+    name = task.case.name
+    threshold = task.target.labels.threshold
+    arrays: list[np.ndarray] = []
+    brightest = 0
+    for file in task.case.files[role]:
+        try:
+            data = read(file)
+            if role == task.dataset.label:
+                pixels, findings = pictures.mask(data, name, file.shown)
+                result.label_dtype = result.label_dtype or pictures.stored_type(data)
+                if threshold is not None:
+                    brightest = max(brightest, int(pixels.max()))
+                    pixels, found = binarise(pixels, threshold, name, file.shown)
+                    findings += found
+            else:
+                pixels, findings = pictures.colour(data, name, file.shown)
+        except UserError as error:
+            result.add([Finding.of(error, name)], task.policy)
+            continue
+        result.add(findings, task.policy)
+        result.sources.append({"role": role, "path": file.path, "size": len(data), "sha256": sha256(data)})
+        if arrays and pixels.shape != arrays[0].shape:
+            code = "GEO02" if role == task.dataset.label else "GEO01"
+            result.add(
+                [
+                    Finding(
+                        code,
+                        f"{name}: {file.name} has shape {pixels.shape[:2]}, others {arrays[0].shape[:2]} (y, x)",
+                        name,
+                        file.shown,
+                    )
+                ],
+                task.policy,
+            )
+            continue
+        arrays.append(pixels)
+    if threshold is not None and role == task.dataset.label:
+        result.add(check_threshold(brightest, threshold, name, task.case.files[role][0].shown), task.policy)
+    return None if result.failed or not arrays else np.stack(arrays)
+
+
+def map_masks(task: Task, images: np.ndarray, masks: np.ndarray, result: CaseResult) -> np.ndarray | None:
+    """Masks with our values; None after an error.
+
+    Args:
+        task: the case.
+        images: (Z, Y, X, 3), which the masks must fit.
+        masks: (Z, Y, X) source values.
+        result: takes the findings and the number of pixels of each class.
+    """
+    name, file = task.case.name, task.case.files[task.dataset.label][0].shown
+    if images.shape[:3] != masks.shape:
+        result.add(
+            [
+                Finding(
+                    "GEO02",
+                    f"{name}: masks have shape {masks.shape[1:]}, images {images.shape[1:3]} (y, x)",
+                    name,
+                    file,
+                )
+            ],
+            task.policy,
+        )
+        return None
+    mapped, result.voxels, findings = relabel(masks.reshape(-1), task.target.labels, name, file)
+    if task.dataset.normal and (task.case.stratum or "").casefold() == task.dataset.normal:
+        findings = [replace(found, severity="info") if found.code == "LAB02" else found for found in findings]
+    result.add(findings, task.policy)
+    return None if mapped is None else mapped.reshape(masks.shape)
+
+
+def resize_case(
+    task: Task, images: np.ndarray, masks: np.ndarray | None, result: CaseResult
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images (Z, Y, X, 3) and masks (Z, Y, X) in the size that the user asked for; the old one is recorded.
+
+    A class that is lost on the way is LAB02.
+    """
+    if task.resize is None or (images.shape[2], images.shape[1]) == task.resize:
+        return images, masks
+    result.resized_from, result.shape[:2] = list(result.shape), list(task.resize)
+    images = np.stack([pictures.resize(image, task.resize, "area") for image in images])
+    if masks is None:
+        return images, None
+    masks = np.stack([pictures.resize(mask, task.resize, "nearest") for mask in masks])
+    before = result.voxels
+    result.voxels = {value: int(np.count_nonzero(masks == value)) for value in before}
+    lost = [task.target.labels.classes[value] for value, count in before.items() if count and not result.voxels[value]]
+    if lost:
+        size = "x".join(map(str, task.resize))
+        result.add(
+            [
+                Finding(
+                    "LAB02",
+                    f"{task.case.name}: nothing is left of {', '.join(lost)} at {size}",
+                    task.case.name,
+                    task.case.files[task.dataset.label][0].shown,
+                    "give a larger --resize",
+                )
+            ],
+            task.policy,
+        )
+    return images, masks
+
+
+def write_picture(files: Files, result: CaseResult, path: str, operation: str, pixels: np.ndarray) -> None:
+    """Write uint8 pixels, (Y, X) or (Y, X, 3), as PNG and record it."""
+    write_content(files, result, path, operation, pictures.png(pixels), pixels.tobytes())
+
+
+def write_content(files: Files, result: CaseResult, path: str, operation: str, data: bytes, content: bytes) -> None:
+    """Write a file whose checksum is over its uncompressed content, and record it."""
+    size = files.write(path, data)
+    result.files.append(
+        {"path": path, "operation": operation, "size": size, "sha256": sha256(content), "of": "content"}
+    )

@@ -1,0 +1,172 @@
+"""From the values of a source label to ours, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.description import LabelMap
+
+_MOST = 1 << 16  # label values from here on are counted by sorting
+# A photograph of a mask is grey where it is neither: between these values, in more than this share of its pixels.
+_GREY, _GREY_SHARE = (16, 239), 0.05
+
+
+def relabel(
+    stored: np.ndarray, labels: LabelMap, case: str, file: str, slope: float = 1.0, inter: float = 0.0
+) -> tuple[np.ndarray | None, dict[int, int], list[Finding]]:
+    """Map a label.
+
+    Args:
+        stored: the values, one axis.
+        labels: the map.
+        case, file: for messages.
+        slope, inter: value = slope * stored + inter.
+
+    Returns:
+        Our values (uint8, or uint16 from 255 on; None after an error), the number of voxels of each class, and findings
+        DT01, DT02, LAB01, LAB02, LAB04, LAB05.
+    """
+    if slope != 1 or inter != 0:
+        stored = stored * slope + inter
+    # Labels are sparse: everything is done on the few voxels that are not 0.
+    place = np.flatnonzero(stored != 0)  # much faster on booleans than on integers
+    values = stored[place]
+    findings: list[Finding] = []
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
+        if not whole.all():
+            odd = values[~whole]
+            return (
+                None,
+                {},
+                [
+                    Finding(
+                        "DT01",
+                        f"{case}: the label has {odd.size} fractional values such as {odd[0]:g}",
+                        case,
+                        file,
+                        "give the label as it was drawn, without interpolation",
+                    )
+                ],
+            )
+        findings.append(
+            Finding("DT02", f"{case}: the label is stored as {stored.dtype.name} with whole values", case, file)
+        )
+        values = values.astype(np.int64)
+    found = _count(values)
+    if 0 in labels.forward and stored.size > place.size:
+        found = {0: stored.size - place.size, **found}
+    unknown = {
+        value: count for value, count in found.items() if value not in labels.forward and value not in labels.ignored
+    }
+    if unknown:
+        return None, {}, [*findings, _unknown_values(unknown, labels, case, file)]
+    ignored = {value: count for value, count in found.items() if value in labels.ignored}
+    if ignored:
+        listed = ", ".join(f"{value} ({count})" for value, count in ignored.items())
+        findings.append(Finding("LAB05", f"{case}: values without meaning set to 0: {listed}", case, file))
+    highest = max(labels.forward.values())
+    dtype = np.uint8 if highest < 255 else np.uint16
+    mapped = np.full(stored.size, labels.forward.get(0, 0), dtype)
+    if values.size:
+        lowest = int(values.min())
+        table = np.zeros(int(values.max()) - lowest + 1, dtype)
+        for value in found:
+            if value >= lowest:
+                table[value - lowest] = labels.forward.get(value, 0)
+        mapped[place] = table[values - lowest]
+    counts = {ours: 0 for ours in sorted(set(labels.forward.values())) if ours > 0}
+    for value, count in found.items():
+        ours = labels.forward.get(value, 0)
+        if ours > 0:
+            counts[ours] += count
+    return mapped, counts, findings + _absent(counts, labels, case, file)
+
+
+def _count(values: np.ndarray) -> dict[int, int]:
+    if not values.size:
+        return {}
+    if values.min() >= 0 and values.max() < _MOST:
+        counts = np.bincount(values)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    unique, numbers = np.unique(values, return_counts=True)
+    return {int(value): int(number) for value, number in zip(unique, numbers, strict=True)}
+
+
+def _unknown_values(unknown: Mapping[int, int], labels: LabelMap, case: str, file: str) -> Finding:
+    listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:5])
+    hint = next((labels.hints[value] for value in unknown if value in labels.hints), "")
+    allowed = ", ".join(str(value) for value in sorted(labels.forward))
+    return Finding(
+        "LAB01",
+        f"{case}: label value {listed} is outside {allowed}" + (f"; {hint}" if hint else ""),
+        case,
+        file,
+        "check that this is the release you named",
+    )
+
+
+def _absent(counts: Mapping[int, int], labels: LabelMap, case: str, file: str) -> list[Finding]:
+    if not any(counts.values()):
+        return [Finding("LAB02", f"{case}: the label is all background", case, file)]
+    absent = [labels.classes.get(value, str(value)) for value, count in counts.items() if not count]
+    return [Finding("LAB04", f"{case} has no {', '.join(absent)}", case, file)] if absent else []
+
+
+def binarise(mask: np.ndarray, threshold: int, case: str, file: str) -> tuple[np.ndarray, list[Finding]]:
+    """A photographed mask as 0 and 255.
+
+    Args:
+        mask: uint8.
+        threshold: pixels above it are foreground.
+
+    Returns:
+        The mask, and LAB03 if it is no mask at all, else LAB06 if some pixels were neither 0 nor 255.
+    """
+    grey = int(np.count_nonzero((mask >= _GREY[0]) & (mask <= _GREY[1])))
+    between = mask[(mask > 0) & (mask < 255)]
+    findings = []
+    if grey > _GREY_SHARE * mask.size:
+        findings.append(
+            Finding(
+                "LAB03",
+                f"{case}: {100 * grey / mask.size:.0f} % of the mask's pixels are neither black nor white",
+                case,
+                file,
+                "check that this is a mask",
+            )
+        )
+    elif between.size:
+        parts = (between[between <= threshold], between[between > threshold])
+        ranges = ", ".join(f"{part.min()}..{part.max()}" for part in parts if part.size)
+        share = 100 * between.size / mask.size
+        findings.append(
+            Finding("LAB06", f"{case}: {share:.2g} % of the mask's pixels lie between 0 and 255 ({ranges})", case, file)
+        )
+    return np.where(mask > threshold, np.uint8(255), np.uint8(0)), findings
+
+
+def check_threshold(brightest: int, threshold: int, case: str, file: str) -> list[Finding]:
+    """LAB01 where all masks of a case together hold pixels, but none above the threshold.
+
+    A mask stored as 0 and 1 would otherwise become background without a word. To be asked of a whole case, since a
+    single slice may hold nothing but the noise of its compression.
+
+    Args:
+        brightest: the highest value among all masks of the case.
+        threshold: pixels above it are foreground.
+    """
+    if not 0 < brightest <= threshold:
+        return []
+    return [
+        Finding(
+            "LAB01",
+            f"{case}: the masks hold no value above {brightest}; foreground is 255 in this release",
+            case,
+            file,
+            "check that this is the release you named; masks of 0 and 1 must be multiplied by 255",
+        )
+    ]

@@ -1,0 +1,213 @@
+"""The words in which a dataset file describes its dataset.
+
+Data only: importing this module, and so every dataset file, imports nothing beyond the standard library. The other
+rooms act on these descriptions, the same way for every dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The names of one kind of file.
+
+    ``regex`` must match, whole and whatever the case of its letters, the last components of a path: one component, or
+    one more for each ``/`` in it. Its named groups say what the converter should know:
+
+    - ``case``: name of the case (required);
+    - ``role``: which file of the case this is (else ``role`` below);
+    - ``slice``: number of a slice; the slices of a case are stacked, numbered from 1 without gaps;
+    - ``part``: number of one of several masks, which are united;
+    - ``group``: the patient; ``stratum``: what the folds should hold equal shares of.
+
+    Args:
+        regex: the expression.
+        role: the role, where the name itself does not say it.
+        split: ``"test"`` for cases that are never trained on; empty where the presence of a label decides.
+        fallback: the pattern fills ``role`` for a training case that lacks it, if exactly one otherwise unknown file of
+            the case's own folder matches (finding NAM03).
+        published: a fallback for a name that the publisher is known to have used by mistake: NAM03 is then an info.
+    """
+
+    regex: str
+    role: str = ""
+    split: str = ""
+    fallback: bool = False
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image file of a case: its role in the file names, and nnU-Net's names of the channels it holds."""
+
+    role: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """How the values of a source label become those of nnU-Net, and back.
+
+    Args:
+        names: nnU-Net's ``labels``: name -> value, or a tuple of values for a region.
+        forward: source value -> our value, for every value the release may hold.
+        regions_class_order: nnU-Net's key of that name; empty for plain labels.
+        threshold: for photographs of masks: pixels above it are read as the source value 255, all others as 0.
+        ignored: source values that become background, with a count in the report (LAB05).
+        hints: source value outside ``forward`` -> the convention it looks like.
+        tissues: our value -> name, where ``names`` holds overlapping regions.
+    """
+
+    names: Mapping[str, int | tuple[int, ...]]
+    forward: Mapping[int, int]
+    regions_class_order: tuple[int, ...] = ()
+    threshold: int | None = None
+    ignored: tuple[int, ...] = ()
+    hints: Mapping[int, str] = field(default_factory=dict)
+    tissues: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether two source values share one of ours, so that no way leads back."""
+        return len(set(self.forward.values())) < len(self.forward)
+
+    @property
+    def inverse(self) -> dict[int, int]:
+        """Our value -> source value.
+
+        Raises:
+            ValueError: if the map is lossy.
+        """
+        if self.lossy:
+            raise ValueError("a lossy label map has no inverse")
+        return {ours: source for source, ours in self.forward.items()}
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Foreground value of ours -> name."""
+        if self.tissues:
+            return dict(self.tissues)
+        return {value: name for name, value in self.names.items() if isinstance(value, int) and value > 0}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One form that a dataset can be converted to.
+
+    Args:
+        dataset_id: default nnU-Net id.
+        folder_name: the name after ``DatasetXXX_``.
+        file_ending: nnU-Net's ``file_ending``.
+        form: how it is made: a key of ``cases.case_forms.FORMS``.
+        labels: the label map.
+        spacing: (x, y, z) in mm, for sources that have none (finding GEO08); None keeps the source's geometry.
+    """
+
+    dataset_id: int
+    folder_name: str
+    file_ending: str
+    form: str
+    labels: LabelMap
+    spacing: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """An optional table of the download (csv): what is read from it.
+
+    ``name``, ``key`` and the values of ``columns`` are expressions, matched at the start of the file name and of the
+    header's cells (lower case, blanks at the ends cut off). ``columns`` names what is taken: ``stratum`` is used for
+    the splits, everything else is kept as another name of the case (the same case in another release).
+    """
+
+    name: str
+    key: str
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a dataset.
+
+    Args:
+        name: as typed on the command line.
+        title: its full name.
+        years_or_release: year, or name of the release.
+        cases: published number of cases with labels.
+        test_cases: published number of cases without labels in the download; None if unknown or none, and then a case
+            without a label is an error.
+        licence, citation, doi, download: what the user must know before using it.
+        layout: the tree of the download, as text.
+        case_name: expression of a case's name.
+        patterns: the grammar of file names.
+        images: image files of a case, in channel order.
+        label: role of the label file.
+        targets: what it can be converted to, by the key of ``--as``; the first is the default.
+        depth: number of folders between the top of the download and its files.
+        shape: published shape (x, y, z) of the images; None if they differ.
+        tables: optional tables.
+        strata_folders: folder names that give a case's stratum where no table does.
+        patients: case name -> patient, or group of repeated pictures, for cases whose name does not tell.
+        equal_channels: case name -> channels that the publisher filled with a copy of another one.
+        extras: expressions of other files of the download that are known and not needed.
+        family: datasets of one family may share cases (SPL04).
+        case_id: case name -> nnU-Net identifier; by default the name with every odd character replaced.
+        submission_name: name of a prediction for a case without a source label; ``{case}`` stands for the case's name.
+        official_split: case name -> ``"train"`` or ``"test"``, where the publisher divided the labelled cases.
+        normal: stratum of the cases that show nothing to segment; left out unless ``--with-normal`` is given.
+        normal_cases: their published number, which is part of ``cases``.
+        near_duplicates: pictures whose difference hashes differ in at most this many of 64 bits count as repeats of one
+            another (DUP04) and stay in one fold; None where this is not measured.
+        sizes: expression of the name of a json file, case name -> ``width`` and ``height``, compared with the pictures
+            where it is there.
+    """
+
+    name: str
+    title: str
+    years_or_release: str
+    cases: int
+    test_cases: int | None
+    licence: str
+    citation: tuple[str, ...]
+    doi: tuple[str, ...]
+    download: str
+    layout: str
+    case_name: str
+    patterns: tuple[Pattern, ...]
+    images: tuple[Image, ...]
+    label: str
+    targets: Mapping[str, Target]
+    depth: int
+    shape: tuple[int, int, int] | None = None
+    tables: tuple[Table, ...] = ()
+    strata_folders: tuple[str, ...] = ()
+    patients: Callable[[], Mapping[str, str]] | None = None
+    equal_channels: Callable[[], Mapping[str, tuple[str, ...]]] | None = None
+    extras: tuple[str, ...] = ()
+    family: str = ""
+    case_id: Callable[[str], str] | None = None
+    submission_name: str = "{case}.nii.gz"
+    official_split: Callable[[], Mapping[str, str]] | None = None
+    normal: str = ""
+    normal_cases: int = 0
+    near_duplicates: int | None = None
+    sizes: str = ""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """All channels in nnU-Net's order."""
+        return tuple(channel for image in self.images for channel in image.channels)
+
+    @property
+    def default_target(self) -> Target:
+        return next(iter(self.targets.values()))
+
+    def role_name(self, role: str) -> str:
+        """What a message calls a role: the channel for an image of one channel, else the role itself."""
+        for image in self.images:
+            if image.role == role and len(image.channels) == 1:
+                return image.channels[0]
+        return role

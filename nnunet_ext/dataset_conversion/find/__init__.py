@@ -1,0 +1,1 @@
+"""From sources to cases: names of files alone decide."""

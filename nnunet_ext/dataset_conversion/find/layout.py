@@ -1,0 +1,210 @@
+"""Which dataset is this? Decided by the names of files, never by the names of folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from nnunet_ext.dataset_conversion.case import SourceFile
+from nnunet_ext.dataset_conversion.description import Dataset, Pattern
+from nnunet_ext.dataset_conversion.find.sources import Index
+from nnunet_ext.errors import UserError
+
+#: Levels of folders that a download may have beyond those of its usual tree.
+EXTRA_LEVELS = 4
+
+#: Number of a source, and a folder in it.
+Root = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file and what its name says.
+
+    ``number`` is the slice or part (-1 if the name has none), ``root`` the folder (with the source's number) in which
+    the files or the folders of cases sit.
+    """
+
+    file: SourceFile
+    case: str
+    role: str
+    number: int
+    stacked: bool
+    split: str
+    group: str
+    stratum: str
+    root: Root = (0, "")
+
+
+@dataclass
+class Matched:
+    """The files of a source as one grammar sees them."""
+
+    dataset: Dataset
+    cases: dict[str, list[Place]] = field(default_factory=dict)
+    tables: list[SourceFile] = field(default_factory=list)
+    sizes: list[SourceFile] = field(default_factory=list)
+    unknown: list[SourceFile] = field(default_factory=list)
+    too_deep: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> list[str]:
+        """Cases with all their images."""
+        wanted = {image.role for image in self.dataset.images}
+        return [case for case, places in self.cases.items() if wanted <= {place.role for place in places}]
+
+
+@cache
+def _compiled(regex: str) -> re.Pattern[str]:
+    # Without ASCII a dotless i or a Kelvin sign is a letter of the alphabet, too; names with these are of no release.
+    return re.compile(regex, re.IGNORECASE | re.ASCII)
+
+
+def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:
+    """Sort files into cases, tables and unknown ones by a dataset's grammar."""
+    matched = Matched(dataset)
+    patterns = [
+        (_compiled(pattern.regex), pattern.regex.count("/") + 1, pattern)
+        for pattern in dataset.patterns
+        if not pattern.fallback
+    ]
+    known = [_compiled(extra) for extra in dataset.extras]
+    tables = [_compiled(table.name) for table in dataset.tables]
+    for file in files:
+        parts = file.path.replace("!/", "/").split("/")
+        place = _place(file, parts, patterns)
+        if place is not None:
+            if depth_of(file) > dataset.depth + EXTRA_LEVELS:
+                matched.too_deep.append(file.folder)
+            else:
+                matched.cases.setdefault(place.case, []).append(place)
+        elif dataset.sizes and _compiled(dataset.sizes).fullmatch(file.name):
+            matched.sizes.append(file)
+        elif any(table.fullmatch(as_csv(file.name)) for table in tables):
+            matched.tables.append(file)
+        elif not any(extra.fullmatch(file.name) for extra in known):
+            matched.unknown.append(file)
+    _set_roots(matched)
+    return matched
+
+
+def as_csv(name: str) -> str:
+    """The name that a table would have if a spreadsheet were exported."""
+    return re.sub(r"\.xlsx?$", ".csv", name, flags=re.IGNORECASE)
+
+
+def _place(
+    file: SourceFile, parts: Sequence[str], patterns: Sequence[tuple[re.Pattern[str], int, Pattern]]
+) -> Place | None:
+    for regex, count, pattern in patterns:
+        found = regex.fullmatch("/".join(parts[-count:]))
+        if found is None:
+            continue
+        groups = found.groupdict()
+        number = groups.get("slice") or groups.get("part") or "-1"
+        return Place(
+            file,
+            groups["case"],
+            (groups.get("role") or pattern.role).lower(),
+            int(number),
+            bool(groups.get("slice")),
+            pattern.split,
+            groups.get("group") or "",
+            groups.get("stratum") or "",
+        )
+    return None
+
+
+def depth_of(file: SourceFile) -> int:
+    """Number of folders above a file; archives do not count."""
+    return sum(not part.endswith("!") for part in file.path.split("/")[:-1])
+
+
+def _set_roots(matched: Matched) -> None:
+    """The root of a file: its folder, or the folder above where a folder holds files of one case alone."""
+    cases_of: dict[Root, set[str]] = {}
+    for case, places in matched.cases.items():
+        for place in places:
+            cases_of.setdefault((place.file.source, place.file.folder), set()).add(case)
+    for case, places in matched.cases.items():
+        matched.cases[case] = [
+            replace(place, root=(place.file.source, _root(place.file.folder, cases_of, place.file.source)))
+            for place in places
+        ]
+
+
+def _root(folder: str, cases_of: dict[Root, set[str]], source: int) -> str:
+    alone = len(cases_of[source, folder]) == 1
+    return folder.rpartition("/")[0] if alone and not folder.endswith("!") else folder
+
+
+def find(dataset: Dataset, index: Index, shown: str, others: Sequence[Dataset]) -> Matched:
+    """The cases of a named dataset.
+
+    Args:
+        dataset: the dataset that the user named.
+        index: the files.
+        shown: the sources, for messages.
+        others: all other known datasets, to say which of them it looks like.
+
+    Raises:
+        UserError: LAY01 if there is no file of a case at all.
+    """
+    matched = match(dataset, index.files)
+    if matched.cases:
+        return matched
+    for other in others:
+        if match(other, index.files).complete:
+            raise UserError(
+                f"this looks like {other.name}, not {dataset.name}",
+                file=shown,
+                remedy=f"nnunet_ext convert {other.name}",
+                code="LAY01",
+            )
+    raise _no_layout([dataset], index, shown)
+
+
+def detect(datasets: Sequence[Dataset], index: Index, shown: str) -> Matched:
+    """The only dataset with complete cases.
+
+    Raises:
+        UserError: LAY02 if there are two, LAY01 if there is none.
+    """
+    candidates = [match(dataset, index.files) for dataset in datasets]
+    complete = [matched for matched in candidates if matched.complete]
+    if len(complete) > 1:
+        names = " and ".join(matched.dataset.name for matched in complete)
+        raise UserError(f"{names} both match", file=shown, remedy="name one of them instead of auto", code="LAY02")
+    if not complete:
+        raise _no_layout(datasets, index, shown)
+    return complete[0]
+
+
+def _no_layout(datasets: Sequence[Dataset], index: Index, shown: str) -> UserError:
+    """LAY01 with the nearest grammars and what each of them misses."""
+    deep = [*index.too_deep, *(folder for dataset in datasets for folder in match(dataset, index.files).too_deep)]
+    nearest = sorted((match(dataset, index.files) for dataset in datasets), key=lambda m: -len(m.cases))[:3]
+    reasons = [reason for matched in nearest if (reason := _what_is_missing(matched))]
+    what = f"no known layout in {len(index.files)} files"
+    if reasons:
+        what += "; nearest: " + "; ".join(reasons)
+    if deep:
+        remedy = f"folders are nested too deep: give {deep[0]} or a folder just above it"
+    elif len(datasets) == 1:
+        remedy = f"expected {datasets[0].layout}"
+    else:
+        remedy = "'nnunet_ext info NAME' shows the expected names"
+    unsupported = [file.path for file in index.files if file.name.lower().endswith((".rar", ".7z"))]
+    if unsupported:
+        remedy = f"unpack {unsupported[0]} first; rar and 7z cannot be opened"
+    return UserError(what, file=shown, remedy=remedy, code="LAY01")
+
+
+def _what_is_missing(matched: Matched) -> str:
+    if not matched.cases:
+        return ""
+    have = {place.role for places in matched.cases.values() for place in places}
+    missing = [matched.dataset.role_name(image.role) for image in matched.dataset.images if image.role not in have]
+    return f"{matched.dataset.name} ({len(matched.cases)} cases, none with {', '.join(missing) or 'all images'})"

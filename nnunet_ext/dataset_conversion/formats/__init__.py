@@ -1,0 +1,1 @@
+"""Formats of files: gzip, NIfTI and pictures, as bytes, headers and arrays."""

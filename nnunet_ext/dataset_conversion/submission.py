@@ -1,0 +1,237 @@
+"""From predictions back to the files of the challenge: original names, values, types and endings."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_ext.dataset_conversion.datasets import get
+from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
+from nnunet_ext.dataset_conversion.output import place
+from nnunet_ext.dataset_conversion.progress import Progress
+from nnunet_ext.dataset_conversion.record_forms import PROVENANCE, WAY_BACK, read
+from nnunet_ext.dataset_conversion.submission_names import Prediction, check_names, names_of
+from nnunet_ext.dataset_conversion.writing import write_atomically
+from nnunet_ext.errors import UserError
+from nnunet_ext.files import read_regular_file
+from nnunet_ext.forms import check_form
+
+# Bytes of a prediction as it is stored: compressed labels are small.
+_MOST = 1 << 30
+
+
+def to_submission(
+    dataset: str,
+    predictions: str | Path,
+    output: str | Path,
+    *,
+    dataset_id: int | str | None = None,
+    raw: str | Path | None = None,
+    partial: bool = False,
+) -> list[Path]:
+    """Turn predictions into the form in which the dataset's labels came.
+
+    Args:
+        dataset: its name.
+        predictions: folder with the output of nnU-Net, named by identifier.
+        output: folder for the result, which must not hold other files of these names.
+        dataset_id: id of the converted dataset; by default the dataset's own.
+        raw: nnUNet_raw, if not by environment variable.
+        partial: accept predictions for some cases only.
+
+    Returns:
+        The files written, in the order of cases.
+
+    Raises:
+        UserError: NAM01 for a missing prediction, LAB01 for a lossy label map or a value that is no label, GEO02 for a
+            shape that differs from the case's, IO01/GZ01 for files that cannot be read, NAM04 for two predictions that
+            would become one file, OUT01/OUT04 for the output, LAY01 for a record that does not tell the way back.
+    """
+    folder, record = _conversion(dataset, dataset_id, raw)
+    if record.get("state") != "finished":
+        raise UserError(
+            "no finished conversion here", file=folder, remedy=f"nnunet_ext convert {dataset} first", code="LAY01"
+        )
+    check_form(
+        record, WAY_BACK, "the record of a conversion", folder / PROVENANCE, "--restart converts everything anew"
+    )
+    if record["label_map"]["inverse"] is None:
+        raise UserError(
+            "the label map is lossy: several source labels share one of ours",
+            file=folder,
+            code="LAB01",
+            remedy="convert with a form that keeps all labels",
+        )
+    given = _find(Path(predictions), record, partial)
+    target = Path(output)
+    if target.resolve() == Path(predictions).resolve():
+        raise UserError(
+            "predictions and output are the same folder", file=target, remedy="give another with -o", code="OUT01"
+        )
+    check_names(given, folder / PROVENANCE)
+    for prediction in given:
+        for name in prediction.names:
+            if os.path.lexists(target / name):
+                raise UserError(
+                    f"{target / name} exists already", code="OUT01", remedy="remove it, or give another folder with -o"
+                )
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror}", code="OUT04", remedy="give another folder"
+        ) from error
+    written: list[Path] = []
+    with Progress("writing", len(given)) as progress:
+        for prediction in given:
+            for name, data in _convert(prediction, record):
+                write_atomically(target / name, data)
+                written.append(target / name)
+            progress.step()
+    return written
+
+
+def _conversion(dataset: str, dataset_id: int | str | None, raw: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """The folder of a converted dataset, and its record."""
+    description = get(dataset)
+    base = Path(raw) if raw is not None else place.raw_folder(None)
+    numbers = (
+        [place.dataset_id(dataset_id, 0)]
+        if dataset_id is not None
+        else [target.dataset_id for target in description.targets.values()]
+    )
+    folders = [folder for number in numbers for folder in sorted(base.glob(f"Dataset{number:03d}_*"))]
+    records = [(folder, record) for folder in folders if (record := read(folder)) is not None]
+    found = [(folder, record) for folder, record in records if record.get("dataset") == description.name]
+    if len(found) != 1:
+        what = f"{len(found)} conversions" if found else "no conversion"
+        raise UserError(
+            f"{what} of {description.name} with id {' or '.join(map(str, numbers))}",
+            file=base,
+            code="LAY01",
+            remedy="name the id with -d",
+        )
+    return found[0]
+
+
+def _find(folder: Path, record: dict[str, Any], partial: bool) -> list[Prediction]:
+    """Predictions by case. Test cases must all be there, or, where there are none among them, all training cases."""
+    if not folder.is_dir():
+        raise UserError(
+            "source not found", file=folder, remedy="give the output folder of nnUNetv2_predict", code="LAY01"
+        )
+    ending = record["file_ending"]
+    cases = {identifier: case for case in record["cases"] for identifier in case["outputs"]}
+    present = {path.name.removesuffix(ending): path for path in sorted(folder.iterdir()) if path.name.endswith(ending)}
+    known = [identifier for identifier in cases if identifier in present]
+    if not known:
+        raise UserError(
+            f"no prediction for a case of this dataset ({ending})",
+            file=folder,
+            code="NAM01",
+            remedy="give the output folder of nnUNetv2_predict",
+        )
+    splits = {cases[identifier]["split"] for identifier in known}
+    wanted = [identifier for identifier in cases if cases[identifier]["split"] in splits]
+    missing = [identifier for identifier in wanted if identifier not in present]
+    if missing and not partial:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"no prediction for {missing[0]}{more}",
+            file=folder,
+            code="NAM01",
+            remedy="predict all cases, or give --partial",
+        )
+    return [
+        Prediction(path, identifier, case, names_of(path.name, identifier, case, record))
+        for identifier in known
+        for path, case in [(present[identifier], cases[identifier])]
+    ]
+
+
+def _convert(prediction: Prediction, record: dict[str, Any]) -> Iterable[tuple[str, bytes]]:
+    names, shown = prediction.names, str(prediction.path)
+    inverse = {int(ours): source for ours, source in record["label_map"]["inverse"].items()}
+    data = _read(prediction.path)
+    if prediction.is_picture:
+        values = pictures.mask(data, prediction.identifier, shown)[0]
+        _check_shape(values.shape[::-1], prediction)
+        mapped = _map(values, inverse, prediction)
+        original = prediction.case.get("resized_from", [])[:2]
+        if original:
+            mapped = pictures.resize(mapped, (original[0], original[1]), "nearest")
+        yield names[0], pictures.encode(mapped, names[0].rsplit(".", 1)[-1])
+        return
+    start = gz.first_bytes(data, nifti.HEADER_BYTES, shown)
+    if len(start) < nifti.HEADER_BYTES:
+        gz.decompress(data, nifti.HEADER_BYTES, shown)  # tells of a file that was cut short
+    header = nifti.parse(start, shown)
+    # A file that declares more than the case has is not expanded: the shape says already that it is another's.
+    expected = header.offset + math.prod(prediction.case["shape"]) * np.dtype(header.dtype).itemsize
+    content = gz.decompress(data, min(header.content_size, expected), shown)
+    _check_shape(header.shape, prediction)
+    if len(content) != header.content_size:
+        raise UserError(f"{shown} is shorter or longer than its header says", code="IO01", remedy="predict it again")
+    values = _map(nifti.voxels(content, header), inverse, prediction)
+    if len(names) > 1:
+        for name, plane in zip(names, values.reshape(header.shape[::-1]), strict=True):
+            yield name, pictures.encode(plane, name.rsplit(".", 1)[-1])
+        return
+    stored = np.dtype(prediction.dtype).newbyteorder("<")
+    body = nifti.rewritten(content[: nifti.HEADER_BYTES], dtype=stored.str) + values.astype(stored).tobytes()
+    yield names[0], gz.compress(body) if names[0].endswith(".gz") else body
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular_file(path, _MOST)
+    except FileNotFoundError as error:  # a link to nowhere
+        raise UserError(f"{path} cannot be read: no such file", code="IO01", remedy="predict it again") from error
+    except UserError as error:
+        raise UserError(error.message, file=path, code="IO01", remedy=error.remedy) from error
+
+
+def _check_shape(shape: tuple[int, ...], prediction: Prediction) -> None:
+    expected = tuple(prediction.case["shape"][: len(shape)])
+    if shape != expected:
+        raise UserError(
+            f"{prediction.path} has shape {shape}, the case has {expected}",
+            code="GEO02",
+            remedy="predict it again from imagesTs",
+        )
+
+
+def _map(values: np.ndarray, inverse: dict[int, int], prediction: Prediction) -> np.ndarray:
+    found = np.unique(values)
+    unknown = [value for value in found.tolist() if value not in inverse]
+    if unknown:
+        raise UserError(
+            f"{prediction.path} holds {unknown[0]:g}, which is no label of this dataset",
+            code="LAB01",
+            remedy="check that these are predictions for this dataset",
+        )
+    dtype = np.dtype(prediction.dtype)
+    mapped = np.zeros(values.shape, dtype)
+    for value in found.tolist():
+        source = inverse[int(value)]
+        if not _fits(source, dtype):
+            raise UserError(
+                f"{prediction.path} holds {value:g}, in the source {source}, which {dtype.name} cannot hold",
+                code="LAB01",
+                remedy="check that these are predictions for this dataset",
+            )
+        mapped[values == value] = source
+    return mapped
+
+
+def _fits(value: int, dtype: np.dtype) -> bool:
+    if dtype.kind == "b":  # everything but 0 is foreground
+        return True
+    if dtype.kind == "f":
+        return int(dtype.type(value)) == value
+    return bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
