@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nnunet_ext.shown import printable
+
+_LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 
 
 class UserError(Exception):
@@ -35,12 +38,14 @@ class UserError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        text = f"{self.code}: {self.message}" if self.code else self.message
+        # Messages of libraries may have several lines; in the name of a file a line break is part of the name.
+        message, remedy = (_LINE_BREAKS.sub(" ", part or "").strip() for part in (self.message, self.remedy))
+        text = printable(f"{self.code}: {message}" if self.code else message)
         if self.file and self.file not in self.message:
-            text += f" ({self.file})"
-        if self.remedy:
-            text += f" - {self.remedy}"
-        return printable(" ".join(text.split()))
+            text += f" ({printable(self.file)})"
+        if remedy:
+            text += f" - {printable(remedy)}"
+        return text
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str | None, str | None, str | None]]:
         # Exceptions are rebuilt from their positional arguments when they cross a process pool.

@@ -125,6 +125,17 @@ def is_component(name: object) -> bool:
     )
 
 
+def is_case_name(name: object) -> bool:
+    """Whether a text may name a case: joined to a folder it stays inside it. Whatever else the file systems of Linux
+    take is allowed, since the names are the user's and never written by this plugin."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and not any(character in "/\\" or unicodedata.category(character) in ("Cc", "Cs") for character in name)
+        and len(name.encode("utf-8")) <= MAX_NAME_BYTES
+    )
+
+
 #: control, format (such as right-to-left override), surrogate; line and paragraph separators
 _UNNAMED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 

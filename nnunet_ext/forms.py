@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.files import MAX_JSON_BYTES, is_component, is_path_below, read_json
+from nnunet_ext.files import MAX_JSON_BYTES, is_case_name, is_component, is_path_below, read_json
 
 Form = Callable[[Any, str], None]
 
@@ -89,6 +89,13 @@ whole = _simple(_is_whole, "a whole number")
 count = _simple(lambda value: _is_whole(value) and 0 <= value < 1 << 63, "a whole number from 0 on")
 number = _simple(_is_number, "a number")
 positive = _simple(lambda value: _is_number(value) and value > 0, "a number above 0")
+digits = _simple(
+    lambda value: isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10, "digits"
+)
+whole_float = _simple(
+    lambda value: isinstance(value, float) and value.is_integer() and 0 <= value < 1e9, "a whole number"
+)
+case_name = _simple(is_case_name, "the name of a single case")
 component = _simple(is_component, "the name of a single file or folder")
 path_below = _simple(is_path_below, "a path that stays inside its folder")
 identifier = _simple(
@@ -123,6 +130,11 @@ def optional(form: Form) -> Form:
 def between(low: int, high: int) -> Form:
     """A whole number from ``low`` to ``high``, both included."""
     return _simple(lambda value: _is_whole(value) and low <= value <= high, f"a whole number from {low} to {high}")
+
+
+def number_between(low: float, high: float) -> Form:
+    """A number from ``low`` to ``high``, both included."""
+    return _simple(lambda value: _is_number(value) and low <= value <= high, f"a number from {low:g} to {high:g}")
 
 
 def list_of(form: Form, length: int | None = None, nonempty: bool = False, at_most: int | None = None) -> Form:

@@ -12,19 +12,20 @@ from typing import Any
 from nnunet_ext import forms
 from nnunet_ext.forms import FormError, read_document
 
-_LABEL = forms.either(forms.list_of(forms.count, nonempty=True), forms.count)
+_VALUE = forms.either(forms.digits, forms.whole_float, forms.count)
+_LABEL = forms.either(forms.list_of(_VALUE, nonempty=True), _VALUE)
 _DATASET = forms.record(
     {"labels": forms.mapping(forms.text, _LABEL, nonempty=True)},
     {
         "channel_names": forms.mapping(forms.text, forms.text),
         "modality": forms.mapping(forms.text, forms.text),
-        "regions_class_order": forms.optional(forms.list_of(forms.count)),
+        "regions_class_order": forms.optional(forms.list_of(_VALUE)),
         "numTraining": forms.count,
-        "file_ending": forms.file_ending,
+        "file_ending": forms.component,
         "overwrite_image_reader_writer": forms.optional(forms.identifier),
         # nnU-Net's other way to name files: identifier -> paths. Preprocessing writes files of the identifiers' names.
         "dataset": forms.mapping(
-            forms.component, forms.record({"images": forms.list_of(forms.text), "label": forms.text})
+            forms.case_name, forms.record({"images": forms.list_of(forms.text), "label": forms.text})
         ),
     },
 )
@@ -33,12 +34,13 @@ _DATASET = forms.record(
 def _dataset(value: Any, where: str) -> None:
     """A dataset.json, with what nnU-Net's label manager asserts of its labels."""
     _DATASET(value, where)
-    labels = value["labels"]
+    labels = {name: _whole(label) for name, label in value["labels"].items()}
     if "background" not in labels:
         raise FormError("labels has no background")
     if labels["background"] != 0:
         raise forms.fail(labels["background"], "labels.background", "0")
-    foreground = [name for name in labels if name not in ("background", "ignore")]
+    # nnU-Net passes over labels of nothing but background
+    foreground = [name for name, label in labels.items() if name != "ignore" and label not in (0, [0])]
     order = value.get("regions_class_order")
     if any(isinstance(labels[name], list) and len(labels[name]) > 1 for name in foreground) and (
         order is None or len(order) != len(foreground)
@@ -47,26 +49,45 @@ def _dataset(value: Any, where: str) -> None:
 
 
 _SPLITS = forms.list_of(
-    forms.record({"train": forms.list_of(forms.component), "val": forms.list_of(forms.component)}), nonempty=True
+    forms.record({"train": forms.list_of(forms.case_name), "val": forms.list_of(forms.case_name)}), nonempty=True
 )
+_SPACING = forms.number_between(1e-6, 1e6)
 _FINGERPRINT = forms.record(
     {
-        "spacings": forms.list_of(forms.list_of(forms.positive, length=3), nonempty=True),
-        "shapes_after_crop": forms.list_of(forms.list_of(forms.positive, length=3), nonempty=True),
+        "spacings": forms.list_of(forms.list_of(_SPACING, length=3), nonempty=True),
+        "shapes_after_crop": forms.list_of(forms.list_of(forms.between(1, 1 << 16), length=3), nonempty=True),
         "foreground_intensity_properties_per_channel": forms.mapping(forms.text, forms.mapping(forms.text, forms.real)),
         "median_relative_size_after_cropping": forms.positive,
     },
 )
 
 
+def _fingerprint(value: Any, where: str) -> None:
+    _FINGERPRINT(value, where)
+    if len(value["spacings"]) != len(value["shapes_after_crop"]):
+        raise FormError(f"{len(value['spacings'])} spacings and {len(value['shapes_after_crop'])} shapes")
+
+
 def read_dataset_json(file: Path) -> dict[str, Any]:
-    """A dataset.json.
+    """A dataset.json. Labels that are written as text or with a decimal point, which nnU-Net reads, are whole numbers.
 
     Raises:
         FileNotFoundError: there is none.
         UserError: it is something else.
     """
-    return read_document(file, _dataset, "a dataset.json of nnU-Net", "convert the dataset again")
+    remedy = "mend it, or copy the dataset.json that the model was trained with; 'nnunet_ext convert' writes one"
+    content = read_document(file, _dataset, "a dataset.json of nnU-Net", remedy)
+    content["labels"] = {name: _whole(label) for name, label in content["labels"].items()}
+    if content.get("regions_class_order") is not None:
+        content["regions_class_order"] = [_whole(value) for value in content["regions_class_order"]]
+    return content
+
+
+def _whole(label: Any) -> Any:
+    """A label or region as nnU-Net's ``int()`` reads it."""
+    if isinstance(label, list):
+        return [_whole(value) for value in label]
+    return int(label) if isinstance(label, str | float) else label
 
 
 def read_splits(file: Path) -> list[dict[str, list[str]]]:
@@ -79,5 +100,5 @@ def read_splits(file: Path) -> list[dict[str, list[str]]]:
 def read_fingerprint(file: Path) -> dict[str, Any]:
     """A dataset_fingerprint.json. Raises as ``read_dataset_json``."""
     return read_document(
-        file, _FINGERPRINT, "a fingerprint of nnU-Net", "remove it; 'nnUNetv2_extract_fingerprint' makes it anew"
+        file, _fingerprint, "a fingerprint of nnU-Net", "remove it; 'nnUNetv2_extract_fingerprint' makes it anew"
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 # An underscore inside a word is no markup.
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&]|~(?=~)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the latter are the full-width forms
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -45,9 +45,11 @@ def markdown(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """A cell of a CSV file: text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """A cell of a CSV file: hidden characters as escapes, and an apostrophe in front of text that a spreadsheet would
+    take for a formula."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        text = printable(value)
+        return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
     return value
 
 

@@ -122,8 +122,22 @@ def _provenance(keys: Collection[str] = (), of_case: Collection[str] = ()) -> Fo
 def read(folder: Path, form: Form | None = None) -> dict[str, Any] | None:
     """The record of a dataset folder; None if it has none of this form, ``OURS`` where none is given."""
     try:
-        content: dict[str, Any] = read_document(folder / PROVENANCE, form or OURS, "a record of ours", "")
-    except (FileNotFoundError, UserError):
+        return read_or_refuse(folder, form or OURS)
+    except UserError:
+        return None
+
+
+def read_or_refuse(folder: Path, form: Form) -> dict[str, Any] | None:
+    """The record of a dataset folder; None if there is none.
+
+    Raises:
+        UserError: there is one, of another form.
+    """
+    try:
+        content: dict[str, Any] = read_document(
+            folder / PROVENANCE, form, "the record of a conversion", "--restart converts everything anew"
+        )
+    except FileNotFoundError:
         return None
     return content
 

@@ -63,6 +63,8 @@ def check_names(given: Iterable[Prediction], record: Path) -> None:
         try:
             for name in names:
                 component(name, where)
+                if name.startswith((".", "-")):
+                    raise FormError(f"{where} is {name[:100]!r}, which is hidden or read as an option")
                 if not name.lower().endswith(endings):
                     raise FormError(f"{where} is {name[:100]!r}, which does not end in {' or '.join(endings)}")
             if prediction.dtype not in types:

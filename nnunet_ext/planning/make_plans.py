@@ -21,10 +21,11 @@ from torch import nn
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
-from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint
+from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
 from nnunet_ext.planning import PLANNERS, fingerprint
+from nnunet_ext.planning.from_plans import reason_of
 from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
-from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
+from nnunet_ext.planning.plans_file import REMEDY, read_plans, refuse_foreign_classes
 from nnunet_ext.planning.sharing import missing_cases
 
 CASCADE = "3d_cascade_fullres"
@@ -91,7 +92,8 @@ def check(wanted: Wanted, trust: bool = False) -> None:
 
     Args:
         wanted: what is asked for.
-        trust: import whatever classes the configurations name that a user added to plans of that name.
+        trust: import whatever classes the configurations name that a user added to plans of that name, and read
+            whatever files a dataset.json lists.
 
     Raises:
         UserError: a target or name that cannot be; plans of that name for something else; splits that differ; no raw
@@ -134,6 +136,11 @@ def check(wanted: Wanted, trust: bool = False) -> None:
         raise _not_a_dataset("it has no channel_names", raw)
     if (preprocessed / fingerprint.FILE).exists():
         read_fingerprint(preprocessed / fingerprint.FILE)
+    for folder in (raw, preprocessed):
+        if (folder / "splits_final.json").exists():
+            read_splits(folder / "splits_final.json")
+    if not trust:
+        _refuse_outside_files(description, raw)
     if (preprocessed / "nnUNetPlans.json").exists():
         read_plans(preprocessed / "nnUNetPlans.json")
     file = preprocessed / f"{wanted.name}.json"
@@ -158,6 +165,19 @@ def _not_a_dataset(why: str, raw: Path) -> UserError:
     )
 
 
+def _refuse_outside_files(description: Mapping[str, Any], raw: Path) -> None:
+    """nnU-Net reads the files that a dataset.json lists, wherever they are."""
+    inside = Path(nnUNet_raw).resolve()
+    for case, files in description.get("dataset", {}).items():
+        for path in (*files["images"], files["label"]):
+            if inside not in (raw / path).resolve().parents:
+                raise UserError(
+                    f"dataset.json lists a file outside nnUNet_raw for {case}: {path[:200]}",
+                    file=raw / "dataset.json",
+                    remedy=REMEDY,
+                )
+
+
 def check_target(target: float) -> None:
     """
     Raises:
@@ -172,7 +192,14 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
     name = wanted.dataset_name
     if not (Path(nnUNet_preprocessed) / name / fingerprint.FILE).is_file():
         say(f"{name} has no fingerprint yet: reading all training cases once")
-        fingerprint.extract_if_missing(name, wanted.processes)
+        try:
+            fingerprint.extract_if_missing(name, wanted.processes)
+        except (OSError, RuntimeError) as error:  # of a reader of images, or of nnU-Net that finds none
+            raise UserError(
+                f"the images cannot be read: {reason_of(error)}",
+                file=Path(nnUNet_raw) / name,
+                remedy="'nnUNetv2_plan_and_preprocess --verify_dataset_integrity' looks at every case",
+            ) from error
     say(f"planning {wanted.network_name} for {wanted.target:g} GB")
     try:
         planner = NetworkPlanner(
@@ -193,7 +220,10 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
             file=Path(nnUNet_preprocessed) / name / "splits_final.json",
             remedy="remove it to take those of the raw dataset, or copy it there",
         ) from error
-    return planner.plan_experiment()
+    try:
+        return planner.plan_experiment()
+    except (OSError, RuntimeError) as error:  # such as of nnU-Net's readers, which look at an image
+        raise UserError(f"{name} cannot be planned: {reason_of(error)}", file=Path(nnUNet_raw) / name) from error
 
 
 @contextmanager
@@ -230,19 +260,30 @@ def preprocess(dataset_id: int, plans: Mapping[str, Any], configurations: Sequen
     Raises:
         UserError: one of the folders holds something else than preprocessed cases.
     """
-    for name in configurations:
-        _require_preprocessed_cases_alone(
-            Path(nnUNet_preprocessed) / plans["dataset_name"] / plans["configurations"][name]["data_identifier"]
-        )
+    require_own_data(plans, configurations)
     with redirect_stdout(StringIO()):
         preprocess_dataset(dataset_id, plans["plans_name"], list(configurations), [processes])
 
 
-def _require_preprocessed_cases_alone(folder: Path) -> None:
-    """nnU-Net removes the folder that plans name before it writes, whatever it holds."""
+def require_own_data(plans: Mapping[str, Any], configurations: Sequence[str]) -> None:
+    """Look at the folders that preprocessing will remove: nnU-Net removes what plans name, whatever it holds.
+
+    Raises:
+        UserError: one of them holds something else than preprocessed cases, or is not of these plans.
+    """
+    usual = tuple(f"{name}_" for name in (plans["plans_name"], "nnUNetPlans"))
+    for name in configurations:
+        identifier = plans["configurations"][name]["data_identifier"]
+        folder = Path(nnUNet_preprocessed) / plans["dataset_name"] / identifier
+        _require_preprocessed_cases_alone(folder, identifier.startswith(usual))
+
+
+def _require_preprocessed_cases_alone(folder: Path, usual: bool) -> None:
     others = [entry.name for entry in folder.iterdir() if entry.suffix not in CASE_ENDINGS] if folder.is_dir() else []
-    if others or folder.is_symlink():
+    if others or folder.is_symlink() or (folder.exists() and not usual):
         what = f"holds {others[0]}, which is no preprocessed case" if others else "is a link"
+        if not others and not folder.is_symlink():
+            what = "bears the name of no plans of nnU-Net or of these"
         raise UserError(
             f"nnU-Net would remove a folder that {what}",
             file=folder,

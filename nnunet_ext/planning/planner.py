@@ -294,10 +294,11 @@ class NetworkPlanner(ExperimentPlanner):
                 continue
             alike = self.overwrite_target_spacing is None if default is None else shares_data(plans, default, name)
             if alike and self.preprocessor_name == "DefaultPreprocessor":
-                configuration["data_identifier"] = (
-                    f"nnUNetPlans_{name}" if default is None else default["configurations"][name]["data_identifier"]
-                )
-                shared.add(name)
+                # Another folder that the default plans name may hold anything, and preprocessing would remove it.
+                usual = f"nnUNetPlans_{name}"
+                if default is None or default["configurations"][name].get("data_identifier") == usual:
+                    configuration["data_identifier"] = usual
+                    shared.add(name)
         for name, configuration in plans["configurations"].items():
             if "data_identifier" in configuration and name not in shared:
                 configuration["data_identifier"] += f"_{data_digest(plans, name)}"

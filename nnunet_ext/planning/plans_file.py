@@ -16,9 +16,10 @@ FLAG = "--trust"
 REMEDY = f"look at the file; if you trust whoever wrote it, add {FLAG}"
 _KIND = "a plans file of nnU-Net 2.3 or later"
 _REMEDY = "plan the dataset again"
-# Bounds far above every real plan, so that no list or network of a foreign plan eats the memory.
+# Bounds far above every real plan, so that no list of a foreign plan runs on without end.
 _MAX_STAGES, _MAX_LAYERS, _MAX_EDGE, _MAX_FEATURES, _MAX_BATCH = 32, 128, 1 << 16, 1 << 16, 1 << 20
 
+_SHOWN = 100
 _MAX_CONFIGURATIONS, _MAX_INHERITED, _MAX_BYTES = 256, 16, 1 << 24
 
 _LAYERS = forms.between(0, _MAX_LAYERS)
@@ -60,6 +61,12 @@ def _name(value: Any, where: str) -> None:
         raise forms.fail(value, where, "a name without a hyphen in front, which commands read as an option")
 
 
+def _data_identifier(value: Any, where: str) -> None:
+    _name(value, where)
+    if value == "gt_segmentations":
+        raise forms.fail(value, where, "a folder of preprocessed cases: that one holds the references")
+
+
 def _architecture(value: Any, where: str) -> None:
     forms.record(
         {
@@ -80,7 +87,7 @@ _CONFIGURATION_KEYS: dict[str, forms.Form] = {
     "architecture": _architecture,
     "inherits_from": _name,
     # nnU-Net removes and makes the folder of this name, and searches its own packages for these classes
-    "data_identifier": forms.component,
+    "data_identifier": _data_identifier,
     "preprocessor_name": forms.identifier,
     "resampling_fn_data": forms.identifier,
     "resampling_fn_seg": forms.identifier,
@@ -127,6 +134,11 @@ _PLANS = forms.record(
 )
 
 
+#: what nnU-Net reads of every configuration
+_NEEDED = ("architecture", "data_identifier", "preprocessor_name", "batch_size", "patch_size", "spacing",
+           "normalization_schemes", "use_mask_for_norm")  # fmt: skip
+
+
 def _form(content: Any, where: str) -> None:
     _PLANS(content, where)
     if len(content["configurations"]) > _MAX_CONFIGURATIONS:
@@ -150,8 +162,9 @@ def _resolved(configurations: Mapping[str, Any], name: str) -> Mapping[str, Any]
         seen.append(following)
         merged = {**configurations[following], **merged}
         following = configurations[following].get("inherits_from")
-    if "architecture" not in merged:
-        raise FormError(f"configurations.{name} has no architecture")
+    for key in _NEEDED:
+        if key not in merged:
+            raise FormError(f"configurations.{name} has no {key}")
     previous = merged.get("previous_stage")
     if previous is not None and previous not in configurations:
         raise FormError(f"configurations.{name} has the previous stage {previous}, which is not there")
@@ -192,7 +205,9 @@ def refuse_foreign_classes(plans: Mapping[str, Any], file: Path) -> None:
     """
     foreign = foreign_classes(plans)
     if foreign:
-        raise UserError(f"the plans name {', '.join(foreign)}, which would be imported", file=file, remedy=REMEDY)
+        named = ", ".join(path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..." for path in foreign[:3])
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise UserError(f"the plans name {named}{more}, which would be imported", file=file, remedy=REMEDY)
 
 
 def class_paths(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

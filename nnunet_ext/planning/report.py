@@ -100,6 +100,8 @@ class Report:
     def next_commands(self, dataset_id: int, processes: int, preprocessed: bool) -> str:
         """The stock commands to type."""
         name = self.plans["plans_name"]
+        if self.missing and not preprocessed:
+            make_plans.require_own_data(self.plans, self.missing)
         lines = ["next:"]
         if self.missing and not preprocessed:
             missing = ("nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *self.missing)

@@ -37,12 +37,14 @@ def checked_training(argv: Sequence[str]) -> list[str]:
     known, _ = parser.parse_known_args(arguments)
     if known.dataset and known.configuration and known.fold:
         preprocessed = _dataset_folder("nnUNet_preprocessed", known.dataset)
-        _check_plans(preprocessed / f"{known.p}.json")
+        plans = preprocessed / f"{known.p}.json"
+        if plans.exists():  # otherwise nnU-Net says so itself
+            _require_own_names(_check_plans(plans), preprocessed.name, known.p, plans)
         _check_json(preprocessed / "dataset.json", read_dataset_json)
         _check_json(preprocessed / "splits_final.json", read_splits)
         model = _model_folder(known.dataset, known.tr, known.p, known.configuration)
         if known.c or known.val or known.val_best:
-            _check_checkpoints((model / f"fold_{known.fold}").glob("checkpoint_*.pth"))
+            _check_checkpoints((model / f"fold_{_fold(known.fold)}").glob("checkpoint_*.pth"))
     if known.pretrained_weights:
         _check_checkpoints([Path(known.pretrained_weights)])
     return arguments
@@ -61,9 +63,10 @@ def checked_prediction(argv: Sequence[str]) -> list[str]:
     known, _ = parser.parse_known_args(arguments)
     if known.d and known.c:
         model = _model_folder(known.d, known.tr, known.p, known.c)
-        _check_plans(model / "plans.json")
+        if (model / "plans.json").exists():
+            _check_plans(model / "plans.json")
         _check_json(model / "dataset.json", read_dataset_json)
-        _check_checkpoints(model / f"fold_{fold}" / known.chk for fold in known.f)
+        _check_checkpoints(model / f"fold_{_fold(fold)}" / known.chk for fold in known.f)
     return arguments
 
 
@@ -92,9 +95,27 @@ def _model_folder(dataset: str, trainer: str, plans: str, configuration: str) ->
     return _dataset_folder("nnUNet_results", dataset) / f"{trainer}__{plans}__{configuration}"
 
 
-def _check_plans(file: Path) -> None:
-    if file.exists():  # otherwise nnU-Net says so itself
-        refuse_foreign_classes(read_plans(file), file)
+def _fold(given: str) -> str:
+    """The number of a fold as nnU-Net reads it: ``00`` is fold 0."""
+    return str(int(given)) if given.isdecimal() else given
+
+
+def _check_plans(file: Path) -> dict[str, Any]:
+    plans = read_plans(file)
+    refuse_foreign_classes(plans, file)
+    return plans
+
+
+def _require_own_names(plans: dict[str, Any], dataset: str, name: str, file: Path) -> None:
+    """nnU-Net trains in the folder that the names *in* the plans make up: those of another model of the user's would
+    let it load and overwrite what lies there."""
+    for key, expected in (("dataset_name", dataset), ("plans_name", name)):
+        if plans[key] != expected:
+            raise UserError(
+                f"the plans call themselves {key} {plans[key]}, not {expected}, and nnU-Net would train in that folder",
+                file=file,
+                remedy=f"write {expected} there; if you trust whoever wrote the file, add {FLAG}",
+            )
 
 
 def _check_json(file: Path, read: Callable[[Path], Any]) -> None:

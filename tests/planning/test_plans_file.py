@@ -36,7 +36,7 @@ def test_plans_of_nnunet_are_read_and_name_no_foreign_class(file) -> None:
 def test_a_file_of_another_form_is_one_line_that_says_so(content, tmp_path) -> None:
     file = tmp_path / "plans.json"
     file.write_text(content)
-    with pytest.raises(UserError, match=r"^not a plans file of nnU-Net 2\.3 or later .* - plan the dataset again$"):
+    with pytest.raises(UserError, match=r"^not a plans file of nnU-Net 2\.3 or later: .* - plan the dataset again$"):
         read_plans(file)
 
 
@@ -59,12 +59,11 @@ def test_a_failing_write_leaves_the_old_plans_and_nothing_half_written(
     NetworkPlanner(dataset, 8, plans_name="testPlans").plan_experiment()
     before = tree(nnunet_folders.preprocessed)
 
-    def full_disk(path: Path, text: str, **_: object) -> None:
-        path.write_bytes(text[:100].encode())
+    def full_disk(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full_disk)
+        patch.setattr(Path, "replace", full_disk)
         with pytest.raises(OSError, match="No space left"):
             NetworkPlanner(dataset, 16, plans_name="testPlans").plan_experiment()
     after = tree(nnunet_folders.preprocessed)

@@ -31,7 +31,11 @@ DATASET = {
     "labels": {"background": 0, "outer": 1, "inner": 2},
     "numTraining": 2,
     "file_ending": ".nii.gz",
+    "overwrite_image_reader_writer": "SimpleITKIO",
 }
+# what our planner would note of the plans that 'plan -a PlainConvUNet' makes, so that it takes them for its own
+OURS = "nnunet_ext"
+MADE = {"network": "PlainConvUNet", "gpu_memory_target_in_gb": 8.0, "options": {}, "version": "0", "trainer": ""}
 SPLITS = [{"train": ["case1"], "val": ["case0"]}]
 
 
@@ -60,7 +64,12 @@ class Dataset:
         text = json.dumps(self.plans if plans is None else plans)
         for file in (self.preprocessed / f"{PLANS}.json", self.model / "plans.json"):
             file.write_text(text)
+        # what 'plan' reads: nnU-Net's own plans, and what a user has in the plans that it is about to write
+        default = self.plans if plans is None else plans
+        if isinstance(default, dict) and default.get("plans_name") == PLANS:
+            default = default | {"plans_name": "nnUNetPlainConvUNetPlans", OURS: MADE}
         (self.preprocessed / "nnUNetPlans.json").write_text(text)
+        (self.preprocessed / "nnUNetPlainConvUNetPlans.json").write_text(json.dumps(default))
         for file in (self.raw / "dataset.json", self.preprocessed / "dataset.json", self.model / "dataset.json"):
             file.write_text(json.dumps(dataset))
         (self.preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
@@ -76,7 +85,7 @@ def commands(tmp_path: Path) -> dict[str, list[str]]:
     """Every command that reads plans, as typed."""
     return {
         "estimate": ["estimate", "-d", "905", "-p", PLANS, "-c", "2d"],
-        "plan": ["plan", "-d", "905", "-a", "CFNet", "-overwrite_plans_name", PLANS, "--no_pp", "--dry-run"],
+        "plan": ["plan", "-d", "905", "-a", "PlainConvUNet", "--no_pp", "--dry-run"],
         "train": ["train", "905", "2d", "0", "-p", PLANS],
         "predict": ["predict", "-i", "in", "-o", "out", "-d", "905", "-c", "2d", "-p", PLANS, "-f", "0"],
         "pretrained": [
@@ -226,6 +235,102 @@ def test_a_cascade_that_inherits_from_itself_or_from_nothing_is_named(dataset, t
         assert told in capsys.readouterr().err
 
 
+def test_data_that_other_plans_name_is_neither_taken_nor_removed(dataset, tmp_path, monkeypatch, capsys) -> None:
+    """A stranger's default plans may name any folder of preprocessed cases."""
+    from nnunet_ext.planning import make_plans
+
+    changed = copy.deepcopy(dataset.plans)
+    changed["configurations"]["2d"]["data_identifier"] = "myCTPlans_2d"
+    dataset.write(changed)
+    (dataset.preprocessed / "nnUNetPlainConvUNetPlans.json").unlink()
+    precious = dataset.preprocessed / "myCTPlans_2d" / "other.b2nd"
+    precious.parent.mkdir()
+    precious.touch()
+    removed: list[Any] = []
+    monkeypatch.setattr(make_plans, "preprocess_dataset", lambda *arguments: removed.append(arguments))
+    assert main(["plan", "-d", "905", "-a", "PlainConvUNet"]) == 0
+    written = json.loads((dataset.preprocessed / "nnUNetPlainConvUNetPlans.json").read_text())
+    names = {name: content.get("data_identifier") for name, content in written["configurations"].items()}
+    assert "myCTPlans_2d" not in names.values()
+    with pytest.raises(UserError, match="bears the name of no plans"):
+        make_plans.preprocess(905, changed, ["2d"], 1)
+    assert precious.exists()
+
+
+def test_the_references_are_no_folder_of_preprocessed_cases(dataset, tmp_path, capsys) -> None:
+    dataset.write(plans_with(dataset.plans, "data_identifier", "gt_segmentations"))
+    for argv in commands(tmp_path).values():
+        assert main(argv) == 2
+        assert "holds the references" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("splits", ["[" * 5000, '[{"x": 1}]', "{", "[3]"])
+def test_planning_reads_the_folds_of_both_folders(dataset, tmp_path, capsys, splits) -> None:
+    for folder in (dataset.raw, dataset.preprocessed):
+        dataset.write()
+        (folder / "splits_final.json").write_text(splits)
+        assert main(commands(tmp_path)["plan"]) == 2
+        assert str(folder) in capsys.readouterr().err
+        (folder / "splits_final.json").unlink()
+
+
+def test_a_listed_file_outside_needs_trust(dataset, tmp_path, capsys) -> None:
+    for path in ("/etc/passwd", "../../../x"):
+        dataset.write(dataset=DATASET | {"dataset": {"case0": {"images": [path], "label": "labelsTr/case0.nii.gz"}}})
+        assert main(commands(tmp_path)["plan"]) == 2
+        said = capsys.readouterr().err
+        assert "outside nnUNet_raw" in said
+        assert "--trust" in said
+
+
+def test_what_nnunet_accepts_is_accepted(tmp_path) -> None:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    from nnunet_ext import nnunet_json
+
+    for labels, order in (
+        ({"background": "0", "a": "1"}, None),
+        ({"background": 0.0, "a": 1.0}, None),
+        ({"background": 0, "nothing": 0, "wt": [1, 2], "tc": [2]}, [1, 2]),
+        ({"background": 0, "x": [0], "wt": [1, 2]}, [1]),
+        ({"background": 0, "wt": [1]}, None),
+        ({"background": 0, "a": 1, "ignore": 2}, None),
+    ):
+        LabelManager(labels, order)
+        file = tmp_path / "dataset.json"
+        file.write_text(
+            json.dumps(DATASET | {"labels": labels, "regions_class_order": order, "file_ending": "_i.nrrd"})
+        )
+        read = nnunet_json.read_dataset_json(file)["labels"]
+        assert read == {name: [int(v) for v in x] if isinstance(x, list) else int(x) for name, x in labels.items()}
+    file = tmp_path / "splits.json"
+    names = ["a:1", "\u0645\u06cc\u200c\u0631", "x y"]
+    file.write_text(json.dumps([{"train": names, "val": [], "more": 1}]))
+    assert nnunet_json.read_splits(file)[0]["train"] == names
+
+
+def test_a_fingerprint_of_impossible_images_does_not_hang_the_planner(dataset, tmp_path, capsys) -> None:
+    for changes in (
+        {"shapes_after_crop": [[10**9] * 3] * 2},
+        {"spacings": [[1.0, 1.0, 1.0]]},
+        {"spacings": [[1e-300, 1.0, 1.0]] * 2},
+    ):
+        dataset.write(fingerprint=FINGERPRINT | changes)
+        assert main(commands(tmp_path)["plan"]) == 2
+        assert "not a fingerprint of nnU-Net" in capsys.readouterr().err
+
+
+def test_a_refusal_is_a_short_line_however_much_the_plans_name(dataset, tmp_path, capsys) -> None:
+    changed = copy.deepcopy(dataset.plans)
+    architecture = changed["configurations"]["2d"]["architecture"]
+    architecture["arch_kwargs"] |= {f"k{number}": "x" * 5000 for number in range(50)}
+    architecture["_kw_requires_import"] += [f"k{number}" for number in range(50)]
+    architecture["arch_kwargs"]["norm_op"] = "y" * 5000
+    dataset.write(changed)
+    assert main(commands(tmp_path)["estimate"]) == 2
+    assert len(capsys.readouterr().err) < 1000
+
+
 def test_a_chain_of_configurations_costs_no_time_and_ends(dataset, tmp_path, capsys) -> None:
     changed = copy.deepcopy(dataset.plans)
     for number in range(4000):
@@ -351,7 +456,7 @@ READERS = {
     "plans": (("estimate", "plan", "train", "predict", "pretrained"), 40),
     "dataset": (("estimate", "plan", "train", "predict", "pretrained"), 30),
     "fingerprint": (("plan",), 25),
-    "splits": (("train",), 125),
+    "splits": (("train", "plan"), 40),
 }
 
 
@@ -371,6 +476,9 @@ def test_mutated_documents_end_in_one_line_or_in_success(
     names, through_commands = READERS[kind]
     random_numbers = random.Random(14)
     outside = sorted(path.name for path in dataset.home.iterdir())
+    for name in names:
+        assert main(commands(tmp_path)[name]) == (2 if name == "pretrained" else 0), f"{name} takes what is right"
+    capsys.readouterr()
     refused, refused_by_commands = 0, 0
     for number in range(125):
         document = mutated(original, random_numbers)

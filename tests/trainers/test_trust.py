@@ -17,6 +17,17 @@ TRAIN = ["7", "2d", "0"]
 PREDICT = ["-i", "in", "-o", "out", "-d", "7", "-c", "2d", "-f", "0"]
 
 
+NEEDED = {
+    "data_identifier": "nnUNetPlans_2d",
+    "preprocessor_name": "DefaultPreprocessor",
+    "batch_size": 2,
+    "patch_size": [16, 16],
+    "spacing": [1.0, 1.0],
+    "normalization_schemes": ["ZScoreNormalization"],
+    "use_mask_for_norm": [False],
+}
+
+
 class Attack:
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -35,7 +46,7 @@ def plans(network: str = "nnunet_ext.architectures.cfnet.CFNet", norm: str = "to
     return {
         "plans_name": "nnUNetPlans",
         "dataset_name": "Dataset007_X",
-        "configurations": {"2d": {"architecture": architecture}, "cascade": {"inherits_from": "2d"}},
+        "configurations": {"2d": {"architecture": architecture, **NEEDED}, "cascade": {"inherits_from": "2d"}},
     }
 
 
@@ -113,3 +124,23 @@ def test_a_broken_plans_file_is_named(folders) -> None:
     folders[0].write_text("{}")
     with pytest.raises(UserError, match="not a plans file"):
         trust.checked_training(TRAIN)
+
+
+@pytest.mark.parametrize("key", ["plans_name", "dataset_name"])
+def test_plans_that_would_train_in_the_folder_of_another_model_are_refused(folders, tmp_path, key) -> None:
+    """nnU-Net makes the folder of the names in the plans; a checkpoint laid there would be loaded, or overwritten."""
+    training_plans, _ = folders
+    training_plans.write_text(json.dumps(plans() | {key: "Dataset008_Other"}))
+    with pytest.raises(UserError, match=f"call themselves {key} Dataset008_Other"):
+        trust.checked_training([*TRAIN, "--c"])
+
+
+def test_a_fold_is_the_one_that_nnunet_takes_it_for(folders, tmp_path) -> None:
+    _, model = folders
+    with (model / "fold_0" / "checkpoint_final.pth").open("wb") as file:
+        pickle.dump({"network_weights": {}, "attack": Attack(tmp_path / "proof")}, file)
+    for argv in (["7", "2d", "00", "--c"], ["7", "2d", "0", "--c"]):
+        with pytest.raises(UserError, match="checkpoint is torn"):
+            trust.checked_training(argv)
+    with pytest.raises(UserError, match="checkpoint is torn"):
+        trust.checked_prediction([*PREDICT[:-1], "00"])

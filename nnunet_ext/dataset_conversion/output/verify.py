@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
 from nnunet_ext.dataset_conversion.progress import Progress
-from nnunet_ext.dataset_conversion.record_forms import CHECKSUMS, read
+from nnunet_ext.dataset_conversion.record_forms import CHECKSUMS, read_or_refuse
 from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
@@ -33,9 +33,9 @@ def changed_files(folder: Path) -> list[str]:
         Paths below the folder.
 
     Raises:
-        UserError: if the folder has no record of ours.
+        UserError: if the folder has no record of ours, or one of another form.
     """
-    record = read(folder, CHECKSUMS)
+    record = read_or_refuse(folder, CHECKSUMS)
     if record is None:
         raise UserError("no provenance.json of a conversion", file=folder, remedy="convert the dataset with nnunet_ext")
     files = [file for case in record.get("cases", ()) for file in case["files"]]
