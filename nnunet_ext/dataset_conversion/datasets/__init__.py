@@ -1,6 +1,7 @@
 """The table of datasets. Importing it, or any dataset file, imports neither numpy nor an image library.
 
-To add a dataset: write one file here that describes it (``description.py`` above has the words) and add one row.
+To add a dataset: write one file here that describes it (``description.py`` above has the words), one of the same name
+in ``nnunet_ext/phantoms`` whose ``PHANTOMS`` make up a small download, its page in ``docs/datasets``, and add one row.
 """
 
 from __future__ import annotations
