@@ -19,8 +19,9 @@ from nnunet_ext.lookup import did_you_mean
 class Command:
     """One row of the table.
 
-    ``module`` offers ``add_arguments(parser)`` and ``run(args) -> int``. A command that hands its arguments unread to
-    nnU-Net (``passes_arguments``) offers ``run(argv) -> int`` alone.
+    ``module`` offers ``add_arguments(parser)`` and ``run(args) -> int``. A command whose options depend on what it is
+    given offers ``parse(parser, argv) -> Namespace`` as well. A command that hands its arguments unread to nnU-Net
+    (``passes_arguments``) offers ``run(argv) -> int`` alone.
     """
 
     name: str
@@ -99,13 +100,22 @@ def _run(argv: Sequence[str]) -> int:
     module = importlib.import_module(command.module)
     if command.passes_arguments:
         return int(module.run(list(argv[1:])) or 0)
+    return int(module.run(parse(command, argv[1:])) or 0)
+
+
+def parse(command: Command, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command that does not pass them on."""
+    module = importlib.import_module(command.module)
     parser = argparse.ArgumentParser(
         prog=f"nnunet_ext {command.name}",
         description=command.help[0].upper() + command.help[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if hasattr(module, "parse"):
+        args: argparse.Namespace = module.parse(parser, argv)
+        return args
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(argv[1:])) or 0)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nnunet_ext.cli import COMMANDS
+from nnunet_ext.cli import COMMANDS, parse
 from nnunet_ext.trainers.registry import canonical_name, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,18 +79,16 @@ def test_a_command_is_understood(page: Path, line: str, monkeypatch: pytest.Monk
     if command.passes_arguments:
         _parse_as_nnunet(f"nnUNetv2_{name}", [word for word in arguments if word != "--trust"], monkeypatch)
         return
-    parser = argparse.ArgumentParser()
-    importlib.import_module(command.module).add_arguments(parser)
-    parser.parse_args(arguments)
+    parse(command, arguments)
 
 
 def _parse_as_nnunet(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     module_name, function = NNUNET[program]
     module = importlib.import_module(f"nnunetv2.{module_name}")
-    parse = argparse.ArgumentParser.parse_args
+    parse_args = argparse.ArgumentParser.parse_args
 
     def stop(self: argparse.ArgumentParser, *_: object) -> None:
-        raise _Parsed(parse(self, words))
+        raise _Parsed(parse_args(self, words))
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     with pytest.raises(_Parsed):

@@ -123,10 +123,10 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def record_without(data: bytes, sizes: bool) -> bytes:
-    """A record of a conversion without what the run and the versions decide and, if told, without the sizes of
-    compressed files."""
+    """A record of a conversion without what the run and the versions decide, without its options (which are compared
+    by their own rule) and, if told, without the sizes of compressed files."""
     record = json.loads(data)
-    for key in ("run", "nnunet_ext", "nnunetv2"):
+    for key in ("run", "options", "nnunet_ext", "nnunetv2"):
         del record[key]
     for case in record["cases"] if sizes else ():
         for file in case["files"]:
@@ -233,6 +233,13 @@ def test_a_half_conversion_goes_on_to_what_the_finished_one_is(place, command, d
     for name, source in linked.items():
         assert (placed.folder / name).samefile(placed.download / source)
     assert verify.changed_files(placed.folder) == []
+    now, then = (
+        json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["options"]
+        for folder in (placed.folder, finished)
+    )
+    assert now == {name: then[name] for name in now}, "an option of today was another one then"
+    # Records of that time held the choices of all datasets.
+    assert now.keys() >= then.keys() - {"as", "only_tumour_slices", "official_split", "with_normal"}
 
 
 # --- plans and networks ----------------------------------------------------------------------------------------------

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
+from nnunet_ext.dataset_conversion.description import Choice, Dataset
 from nnunet_ext.errors import UserError
 from nnunet_ext.shown import command
 
@@ -15,7 +18,8 @@ examples:
   nnunet_ext convert lgg --as 3d -i kaggle_3m
   nnunet_ext convert auto -i archive.zip --dry-run
 
-'nnunet_ext convert --list' names the datasets, 'nnunet_ext info NAME' tells what is known of one.
+'nnunet_ext convert --list' names the datasets, 'nnunet_ext info NAME' tells what is known of one. 'nnunet_ext convert
+NAME -h' shows the options of that dataset as well; auto takes none of these.
 """
 
 
@@ -38,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-np", dest="processes", metavar="N", type=int, help="worker processes (default: the cores, at most 8)"
     )
-    parser.add_argument("--as", dest="target", metavar="FORM", help="lgg: 2d (slices, the default) or 3d (stacks)")
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be done; no voxel is read, nothing written"
     )
@@ -76,13 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out cases that this dataset in nnUNet_raw holds too",
     )
     parser.add_argument(
-        "--official-split",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="kvasir-seg: the published test cases become imagesTs (default), or all cases are for training",
-    )
-    parser.add_argument("--with-normal", action="store_true", help="busi: also the images without a lesion")
-    parser.add_argument(
         "--resize", metavar="WxH", help="bring pictures to this size, such as 224x224; to-submission undoes it"
     )
     parser.add_argument(
@@ -91,7 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("zscore", "0_1"),
         help="how nnU-Net shall normalise pictures: each by its own mean and deviation (default), or 0..255 to 0..1",
     )
-    parser.add_argument("--only-tumour-slices", action="store_true", help="leave out slices with an empty mask")
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted conversion, which is also the default"
     )
@@ -101,6 +96,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="run nnU-Net's own integrity check at the end")
     parser.add_argument("--json", action="store_true", help="print one json document instead of text")
     parser.add_argument("--list", action="store_true", help="list the datasets")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with the options of the dataset that they name; what was chosen is under ``choices``.
+
+    Raises:
+        UserError: for an option that belongs to other datasets alone.
+    """
+    add_arguments(parser)
+    dataset = _named_dataset(argv)
+    own = () if dataset is None else dataset.choices
+    group = parser.add_argument_group(f"options of {dataset.name}") if dataset is not None and own else None
+    for choice in own:
+        assert group is not None
+        _add_choice(group, choice)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(parser, args.name, unknown)
+    args.choices = {
+        choice.name: getattr(args, _destination(choice)) for choice in own if hasattr(args, _destination(choice))
+    }
+    return args
+
+
+def _destination(choice: Choice) -> str:
+    return f"choice_{choice.name}"
+
+
+def _add_choice(group: Any, choice: Choice) -> None:
+    """Add an option without a default, so that it is in the namespace only where it was given."""
+    how: dict[str, Any] = {"dest": _destination(choice), "default": argparse.SUPPRESS, "help": choice.help}
+    if choice.values:
+        group.add_argument(choice.flag, metavar="|".join(choice.values), **how)
+    elif choice.default:
+        group.add_argument(choice.flag, action=argparse.BooleanOptionalAction, **how)
+    else:
+        group.add_argument(choice.flag, action="store_true", **how)
+
+
+class _NameOnly(argparse.ArgumentParser):
+    """Reads the name that the arguments give, and leaves everything else for a second look."""
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentError(None, message)
+
+
+def _named_dataset(argv: Sequence[str]) -> Dataset | None:
+    """The dataset that the arguments name.
+
+    Which word is the name depends on which options take a value, and that on the dataset: each word that is the name
+    of a dataset is tried with that dataset's options.
+    """
+    from nnunet_ext.dataset_conversion.datasets import find
+
+    wrong = None
+    for word in argv:
+        dataset = find(word)
+        if dataset is None:
+            continue
+        parser = _NameOnly(add_help=False)
+        add_arguments(parser)
+        for choice in dataset.choices:
+            _add_choice(parser, choice)
+        try:
+            args, _ = parser.parse_known_args(argv)
+        except argparse.ArgumentError:
+            wrong = wrong or dataset  # the message is for the parser that the user gets
+            continue
+        if args.name is not None and find(args.name) is dataset:
+            return dataset
+    return wrong
+
+
+def _refuse(parser: argparse.ArgumentParser, name: str | None, unknown: Sequence[str]) -> NoReturn:
+    """One line for options of other datasets; argparse's message for what no dataset knows."""
+    from nnunet_ext.dataset_conversion.choices import check_none, no_such_choice
+    from nnunet_ext.dataset_conversion.datasets import AUTO, DATASETS, find, get
+
+    flags = {choice.flag: choice for other in DATASETS for choice in get(other).choices}
+    automatic = AUTO in (word.casefold() for word in (name or "", *unknown))
+    for word in unknown:
+        flag = word.partition("=")[0]
+        choice = flags.get(flag) or flags.get(flag.replace("--no-", "--", 1))
+        if choice is not None and automatic:
+            check_none({choice.name: True})
+        if choice is not None and (dataset := find(name or "")) is not None:
+            raise no_such_choice(dataset, flag)
+    if name is not None and not automatic:
+        get(name)
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,7 +209,6 @@ def run(args: argparse.Namespace) -> int:
                 dataset_id=args.dataset_id,
                 output=args.output,
                 name=args.folder_name,
-                target=args.target,
                 processes=args.processes,
                 link=args.link,
                 splits=summary.splits_argument(args.splits),
@@ -136,13 +220,11 @@ def run(args: argparse.Namespace) -> int:
                 resume=args.resume,
                 restart=args.restart,
                 exclude_overlap=tuple(args.exclude_overlap),
-                only_labelled=args.only_tumour_slices,
-                official_split=args.official_split,
-                with_normal=args.with_normal,
                 resize=None if args.resize is None else parse_size(args.resize),
                 rgb_norm=args.rgb_norm,
                 dry_run=args.dry_run,
                 command=tuple(sys.argv),
+                choices=args.choices,
             ),
         )
     except KeyboardInterrupt:

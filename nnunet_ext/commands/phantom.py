@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_ext.dataset_conversion.datasets import DATASETS
 from nnunet_ext.shown import command, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="brats2019, brats2020, brats2021, busi, kvasir-seg or lgg")
+    parser.add_argument("dataset", metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write; new or empty")
     parser.add_argument(
         "--cases",
         type=int,
         default=8,
         metavar="N",
-        help="labelled cases, for lgg patients, for busi images with a lesion (default: %(default)s)",
+        help="labelled cases; what counts as one is the dataset's own (docs/phantoms.md; default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same bytes (default: %(default)s)")
     parser.add_argument(
@@ -23,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="voxels a case (default: 32 40 40, for lgg 12 64 64, for busi and kvasir-seg 1 80 96; "
-        "full size: 155 240 240)",
+        help="voxels a case (default: the dataset's own, such as 32 40 40; full size of BraTS: 155 240 240)",
     )
     parser.add_argument("--layout", metavar="NAME", help="folder, zip or kaggle, as far as the real download has them")
     parser.add_argument(
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="A",
-        help="busi: 2 is another machine, to try a domain shift on (default: %(default)s)",
+        help="2 is another machine, to try a domain shift on, for datasets that have it (default: %(default)s)",
     )
     parser.add_argument("-np", type=int, default=1, metavar="N", help="worker processes (default: %(default)s)")
     parser.epilog = "example: nnunet_ext phantom brats2021 -o DOWNLOAD --cases 20"

@@ -15,14 +15,15 @@ from typing import Any
 from nnunet_ext.dataset_conversion import record_forms
 from nnunet_ext.dataset_conversion.cases.pool import default_processes, results
 from nnunet_ext.dataset_conversion.checks import Finding, errors, raise_first
-from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+from nnunet_ext.dataset_conversion.choices import check_none
+from nnunet_ext.dataset_conversion.datasets import AUTO, DATASETS, get
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find.archives import close_all
 from nnunet_ext.dataset_conversion.finish import Finished, finish, write_report
 from nnunet_ext.dataset_conversion.folds.groups import make_folds
 from nnunet_ext.dataset_conversion.folds.splits import Fold, Splits
 from nnunet_ext.dataset_conversion.options import Options
-from nnunet_ext.dataset_conversion.output import place, provenance
+from nnunet_ext.dataset_conversion.output import nnunet_folders, provenance
 from nnunet_ext.dataset_conversion.output.conversion import Conversion
 from nnunet_ext.dataset_conversion.output.journal import NAME, Journal, check_own, only_begun, remove_leftovers
 from nnunet_ext.dataset_conversion.output.lock import is_running, locked
@@ -36,7 +37,7 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.nnunet_json import read_splits
 
 #: With this many errors a conversion stops: the source is broken, not a file of it.
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 
 
 def convert(dataset: str | Dataset, sources: Sequence[str | Path], options: Options | None = None) -> Conversion:
@@ -59,12 +60,14 @@ def convert(dataset: str | Dataset, sources: Sequence[str | Path], options: Opti
     if isinstance(dataset, Dataset):
         wanted: Dataset | None = dataset
     else:
-        wanted = None if dataset.casefold() == "auto" else get(dataset)
+        wanted = None if dataset.casefold() == AUTO else get(dataset)
+    if wanted is None:
+        check_none(options.choices)
     given = [Path(source) for source in sources]
-    raw = place.raw_folder(options.output)
+    raw = nnunet_folders.raw_folder(options.output)
     if options.dry_run:
         try:
-            return _rehearsal(make_plan(wanted, known, given, options, None), options)
+            return _dry_run(make_plan(wanted, known, given, options, None), options)
         finally:
             close_all()
     _remove_extractions_of_the_dead(raw)
@@ -96,14 +99,14 @@ def _remove_extractions_of_the_dead(raw: Path) -> None:
 
 
 def _execute(plan: Plan, options: Options) -> Conversion:
-    record = _look_at_folder(plan, options)
+    record = _earlier_record(plan, options)
     folder = plan.destination.folder
     if record is not None and (folder / "dataset.json").is_file():
         return _already(plan, record)
     journal = Journal(folder)
     found = {task.case.id: result for task in plan.tasks if (result := _finished(journal, task)) is not None}
     needed = sum(task.bytes_to_write for task in plan.tasks if task.case.id not in found)
-    place.check_free_space(plan.destination.raw, needed)
+    nnunet_folders.check_free_space(plan.destination.raw, needed)
     run = provenance.run_facts(plan, options, _now())
     try:
         for name in FOLDERS if plan.cases("test") else FOLDERS[:2]:
@@ -129,11 +132,11 @@ def _finished(journal: Journal, task: Task) -> CaseResult | None:
     if result is None:
         return None
     planned, made = {path for _, path in task.operations}, {file["path"] for file in result.files}
-    same = made == planned or (task.only_labelled and made < planned)
+    same = made == planned or (task.drop_empty_slices and made < planned)
     return result if same and set(result.outputs) <= set(identifiers(task.case, task.target)) else None
 
 
-def _look_at_folder(plan: Plan, options: Options) -> dict[str, Any] | None:
+def _earlier_record(plan: Plan, options: Options) -> dict[str, Any] | None:
     """The record of an earlier conversion into the folder, which is emptied on ``--restart``.
 
     Raises:
@@ -181,7 +184,7 @@ def _write_cases(plan: Plan, options: Options, journal: Journal, found: dict[str
         for task, result in zip(todo, stream, strict=False):
             if result.failed:
                 failed += errors(result.findings)
-                if len(failed) >= MOST_ERRORS:
+                if len(failed) >= MAX_ERRORS:
                     break
             else:
                 journal.add(task.case, result)
@@ -194,7 +197,7 @@ def _write_cases(plan: Plan, options: Options, journal: Journal, found: dict[str
     return done
 
 
-def _rehearsal(plan: Plan, options: Options) -> Conversion:
+def _dry_run(plan: Plan, options: Options) -> Conversion:
     """A dry run: the plan, with the folds where no error stands in their way."""
     if errors(plan.findings):
         return Conversion(plan, findings=list(plan.findings))
@@ -211,7 +214,7 @@ def _already(plan: Plan, record: dict[str, Any]) -> Conversion:
     if (folder / "splits_final.json").is_file():
         splits = Splits(_folds(folder / "splits_final.json"), record["splits"]["rule"])
     # A fingerprint is no news here: the raw data is what it was.
-    found = place.look_at_preprocessed(folder.name, splits.folds if splits else None)
+    found = nnunet_folders.check_preprocessed(folder.name, splits.folds if splits else None)
     findings = [finding for finding in found if finding.code != "OUT06"]
     return Conversion(plan, findings=[*plan.findings, *findings], splits=splits, complete=True, already=True)
 

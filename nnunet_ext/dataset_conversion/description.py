@@ -86,6 +86,16 @@ class LabelMap:
         return {ours: source for source, ours in self.forward.items()}
 
     @property
+    def names_for_json(self) -> dict[str, int | list[int]]:
+        """nnU-Net's ``labels`` as JSON holds them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.names.items()}
+
+    @property
+    def forward_for_json(self) -> dict[str, int]:
+        """Source value, as text, -> our value, in ascending order."""
+        return {str(source): ours for source, ours in sorted(self.forward.items())}
+
+    @property
     def classes(self) -> dict[int, str]:
         """Foreground value of ours -> name."""
         if self.tissues:
@@ -128,6 +138,41 @@ class Table:
     columns: Mapping[str, str]
 
 
+#: What a choice may decide; the converter knows these, and a dataset says by which option its user decides them.
+DECISIONS = {
+    "target": "which of the targets is made: a key of them",
+    "official_split": "whether the publisher's test cases are test cases, as they are where nothing decides it",
+    "normal": "whether cases that show nothing to segment are kept, as they are where nothing decides it",
+    "drop_empty_slices": "whether slices whose mask is empty are left out",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that a user may choose with a dataset: an option of ``nnunet_ext convert NAME``.
+
+    Two datasets may define one option differently.
+
+    Args:
+        flag: as typed, such as ``--with-normal``. One that is on by default is turned off by ``--no-...``.
+        default: what is done where nothing is chosen: True or False for a switch, else one of ``values``.
+        help: one line for the command line.
+        decides: a key of ``DECISIONS``.
+        values: what may be given; empty for a switch.
+    """
+
+    flag: str
+    default: bool | str
+    help: str
+    decides: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its key in options and records: ``with_normal`` for ``--with-normal``."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What is known of a dataset.
@@ -145,7 +190,7 @@ class Dataset:
         patterns: the grammar of file names.
         images: image files of a case, in channel order.
         label: role of the label file.
-        targets: what it can be converted to, by the key of ``--as``; the first is the default.
+        targets: what it can be converted to, by key; the first is the default.
         depth: number of folders between the top of the download and its files.
         shape: published shape (x, y, z) of the images; None if they differ.
         tables: optional tables.
@@ -157,12 +202,13 @@ class Dataset:
         case_id: case name -> nnU-Net identifier; by default the name with every odd character replaced.
         submission_name: name of a prediction for a case without a source label; ``{case}`` stands for the case's name.
         official_split: case name -> ``"train"`` or ``"test"``, where the publisher divided the labelled cases.
-        normal: stratum of the cases that show nothing to segment; left out unless ``--with-normal`` is given.
+        normal: stratum of the cases that show nothing to segment.
         normal_cases: their published number, which is part of ``cases``.
         near_duplicates: pictures whose difference hashes differ in at most this many of 64 bits count as repeats of one
             another (DUP04) and stay in one fold; None where this is not measured.
         sizes: expression of the name of a json file, case name -> ``width`` and ``height``, compared with the pictures
             where it is there.
+        choices: what the user may choose with this dataset alone.
     """
 
     name: str
@@ -195,6 +241,7 @@ class Dataset:
     normal_cases: int = 0
     near_duplicates: int | None = None
     sizes: str = ""
+    choices: tuple[Choice, ...] = ()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -204,6 +251,10 @@ class Dataset:
     @property
     def default_target(self) -> Target:
         return next(iter(self.targets.values()))
+
+    def choice(self, decides: str) -> Choice | None:
+        """The choice that decides one of ``DECISIONS``."""
+        return next((choice for choice in self.choices if choice.decides == decides), None)
 
     def role_name(self, role: str) -> str:
         """What a message calls a role: the channel for an image of one channel, else the role itself."""

@@ -12,7 +12,7 @@ from nnunet_ext.dataset_conversion.folds.duplicates import group_duplicates
 from nnunet_ext.dataset_conversion.folds.groups import make_folds
 from nnunet_ext.dataset_conversion.folds.splits import Splits
 from nnunet_ext.dataset_conversion.options import Options
-from nnunet_ext.dataset_conversion.output import place, provenance
+from nnunet_ext.dataset_conversion.output import nnunet_folders, provenance
 from nnunet_ext.dataset_conversion.output.dataset_json import dataset_json
 from nnunet_ext.dataset_conversion.output.journal import remove_leftovers
 from nnunet_ext.dataset_conversion.plan import Plan
@@ -42,7 +42,7 @@ def finish(plan: Plan, options: Options, run: Mapping[str, Any], results: list[C
     ]
     duplicates, groups = group_duplicates(plan, tasks, results)
     folds, findings = make_folds({identifier: groups[identifier] for identifier in training}, plan.strata, options)
-    findings = [*duplicates, *findings, *place.look_at_preprocessed(folder.name, folds.folds if folds else None)]
+    findings = [*duplicates, *findings, *nnunet_folders.check_preprocessed(folder.name, folds.folds if folds else None)]
     findings = [*plan.findings, *plan.tasks[0].policy.apply(findings)]
     raise_first(findings, "docs/checks.md explains the codes")
 

@@ -1,10 +1,11 @@
-"""What a user may choose about a conversion."""
+"""What a user may choose about every conversion."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_ext.dataset_conversion.choices import Chosen
 from nnunet_ext.errors import UserError
 
 #: nnU-Net's own seed.
@@ -15,7 +16,7 @@ LINKS = ("auto", "symlink", "hard", "copy")
 MAX_USER_FILE_BYTES = 1 << 26
 #: Ways in which nnU-Net may normalise colours -> its name for each channel; empty for the dataset's own names.
 RGB_NORMS = {"zscore": "", "0_1": "rgb_to_0_1"}
-_SMALLEST, _LARGEST = 8, 8192
+_MIN_SIDE, _MAX_SIDE = 8, 8192
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -32,13 +33,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose; the names are those of the command line.
+    """What a user may choose with every dataset; the names are those of the command line.
 
     Args:
         dataset_id: ``-d``; the dataset's own by default.
         output: ``-o``; nnUNet_raw by default.
         name: ``-n``, the part after ``DatasetXXX_``.
-        target: ``--as``, one of the dataset's targets.
         processes: ``-np``; by default one for each core, at most eight.
         link: ``--link``.
         splits: number of folds, 0 for none, or a file with folds.
@@ -48,19 +48,16 @@ class Options:
         limit: convert only the first cases of training and test.
         resume, restart: ``--resume``, ``--restart``.
         exclude_overlap: ``--exclude-overlap``, folder names.
-        only_labelled: ``--only-tumour-slices``.
-        official_split: whether the published test cases are test cases; by default where there is an official split.
-        with_normal: ``--with-normal``, keep the cases that show nothing to segment.
         resize: ``--resize``, (x, y) that pictures are brought to.
         rgb_norm: ``--rgb-norm``, one of ``RGB_NORMS``.
         dry_run: plan only.
         command: the command line, for provenance.
+        choices: the dataset's own, by name; one that is absent has its default.
     """
 
     dataset_id: int | str | None = None
     output: str | Path | None = None
     name: str | None = None
-    target: str | None = None
     processes: int | None = None
     link: str = "auto"
     splits: int | str = 5
@@ -72,13 +69,11 @@ class Options:
     resume: bool = False
     restart: bool = False
     exclude_overlap: tuple[str, ...] = ()
-    only_labelled: bool = False
-    official_split: bool | None = None
-    with_normal: bool = False
     resize: tuple[int, int] | None = None
     rgb_norm: str = "zscore"
     dry_run: bool = False
     command: tuple[str, ...] = ()
+    choices: Chosen = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
@@ -91,8 +86,8 @@ class Options:
             raise UserError(f"--splits must be 0 or at least 2, not {self.splits}")
         if self.rgb_norm not in RGB_NORMS:
             raise UserError(f'--rgb-norm: unknown way "{self.rgb_norm}"', remedy=f"one of {', '.join(RGB_NORMS)}")
-        if self.resize is not None and not all(_SMALLEST <= side <= _LARGEST for side in self.resize):
+        if self.resize is not None and not all(_MIN_SIDE <= side <= _MAX_SIDE for side in self.resize):
             size = "x".join(map(str, self.resize))
-            raise UserError(f"--resize: {size} is no size", remedy=f"sides of {_SMALLEST} to {_LARGEST} pixels")
+            raise UserError(f"--resize: {size} is no size", remedy=f"sides of {_MIN_SIDE} to {_MAX_SIDE} pixels")
         if self.resume and self.restart:
             raise UserError("--resume and --restart exclude each other")

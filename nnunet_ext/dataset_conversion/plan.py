@@ -17,7 +17,7 @@ class Destination:
 
     Args:
         dataset: which it is.
-        target_key: the form that ``--as`` names.
+        target_key: key of the target that the user chose.
         number: nnU-Net's id.
         raw: nnUNet_raw.
         folder_name: ``DatasetXXX_NAME``.

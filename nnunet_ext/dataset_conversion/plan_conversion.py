@@ -9,6 +9,7 @@ from pathlib import Path
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.cases.case_forms import FORMS, Form
 from nnunet_ext.dataset_conversion.checks import Finding, Policy, errors
+from nnunet_ext.dataset_conversion.choices import check_choices, chosen
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find import layout
 from nnunet_ext.dataset_conversion.find.assemble import assemble
@@ -24,7 +25,7 @@ from nnunet_ext.dataset_conversion.folds.groups import (
 )
 from nnunet_ext.dataset_conversion.folds.splits import check_number
 from nnunet_ext.dataset_conversion.options import Options
-from nnunet_ext.dataset_conversion.output import place
+from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.plan import Destination, Plan
 from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.tasks import Task, identifiers
@@ -35,25 +36,21 @@ _READERS = 8
 
 
 def choose_target(dataset: Dataset, options: Options) -> str:
-    """The key of the target that ``--as`` names, or the first.
+    """The key of the target that the user chose, or the first.
 
     Raises:
-        UserError: for a form that the dataset has not, and for options that do not fit the dataset or the form.
+        UserError: for a choice that the dataset does not offer, and for options that do not fit the target.
     """
-    key = options.target or next(iter(dataset.targets))
-    if key not in dataset.targets:
-        raise UserError(f'--as: {dataset.name} has no form "{key}"', remedy=f"one of {', '.join(dataset.targets)}")
-    pictures = dataset.targets[key].file_ending == ".png"
+    check_choices(dataset, options.choices)
+    key = str(chosen(dataset, options.choices, "target") or next(iter(dataset.targets)))
+    target, choice = dataset.targets[key], dataset.choice("target")
+    name = f"{dataset.name} {choice.flag} {key}" if choice is not None else dataset.name
     for option, given in (("--resize", options.resize is not None), ("--rgb-norm", options.rgb_norm != "zscore")):
-        if given and not pictures:
-            form = f"{dataset.name} --as {key}" if len(dataset.targets) > 1 else dataset.name
-            raise UserError(f"{option} is for pictures, and {form} is made of volumes", remedy=f"leave {option} out")
-    if options.with_normal and not dataset.normal:
-        raise UserError(f"--with-normal: {dataset.name} has no cases without lesion", remedy="leave it out")
-    if options.official_split and dataset.official_split is None:
-        raise UserError(f"--official-split: none is known of {dataset.name}", remedy="leave it out")
-    if options.only_labelled and dataset.targets[key].form != "slices":
-        raise UserError("--only-tumour-slices needs a target made of slices", remedy="--as 2d")
+        if given and target.file_ending != ".png":
+            raise UserError(f"{option} is for pictures, and {name} is made of volumes", remedy=f"leave {option} out")
+    empty = dataset.choice("drop_empty_slices")
+    if empty is not None and chosen(dataset, options.choices, "drop_empty_slices") and target.form != "slices":
+        raise UserError(f"{empty.flag} is for slices, and {name} is made of volumes", remedy=f"leave {empty.flag} out")
     return key
 
 
@@ -65,13 +62,13 @@ def find_destination(dataset: Dataset, options: Options) -> Destination:
     """
     key = choose_target(dataset, options)
     target = dataset.targets[key]
-    raw = place.raw_folder(options.output)
-    number = place.dataset_id(options.dataset_id, target.dataset_id)
+    raw = nnunet_folders.raw_folder(options.output)
+    number = nnunet_folders.dataset_id(options.dataset_id, target.dataset_id)
     name = options.name or target.folder_name
     if not name.replace("_", "").replace("-", "").isalnum() or "__" in name:
         raise UserError(f'-n: "{name}" is no name for a folder', remedy="letters, digits and single _ and - only")
     folder_name = f"Dataset{number:03d}_{name}"
-    place.check_name_is_free(number, folder_name, raw)
+    nnunet_folders.check_name_is_free(number, folder_name, raw)
     return Destination(dataset, key, number, raw, folder_name)
 
 
@@ -98,7 +95,7 @@ def make_plan(
         UserError: for anything that leaves no plan (LAY, ARC, OUT, CSV02, SPL01, SPL02).
     """
     policy = Policy(options.strict, options.allow)
-    raw = place.raw_folder(options.output)
+    raw = nnunet_folders.raw_folder(options.output)
     if dataset is not None:
         _check_sources(sources, find_destination(dataset, options))
     found = index([Path(source) for source in sources], [raw], extract_to)
@@ -106,7 +103,7 @@ def make_plan(
     dataset = matched.dataset
     destination = find_destination(dataset, options)
     _check_sources(sources, destination)
-    assembled = assemble(matched, found.sealed)
+    assembled = assemble(matched, found.closed_archives)
     cases, table_findings = apply_tables(dataset, assembled.cases, matched.tables)
     cases, size_findings = apply_sizes(cases, matched.sizes)
     cases, split_findings = officially_divided(dataset, cases, options)
@@ -114,7 +111,7 @@ def make_plan(
     findings = policy.apply(findings + table_findings + size_findings + split_findings)
     cases, left_out, more = _choose_cases(destination, cases, options, str(sources[0]), bool(errors(findings)))
     findings += more
-    closed = [any(file.location in found.sealed for _, file in case.all_files) for case in cases]
+    closed = [any(file.location in found.closed_archives for _, file in case.all_files) for case in cases]
     tasks, more = _plan_cases([_task(case, destination, options, policy) for case in cases], closed)
     findings += more
     groups: dict[str, str] = {}
@@ -180,9 +177,10 @@ def _choose_cases(
     dataset = destination.dataset
     left_out: dict[str, int] = {}
     labelled = sum(dataset.label in case.files for case in cases)
-    if dataset.normal and not options.with_normal:
+    normal = dataset.choice("normal")
+    if normal is not None and not chosen(dataset, options.choices, "normal"):
         kept = [case for case in cases if (case.stratum or "").casefold() != dataset.normal]
-        left_out[f"{dataset.normal}, nothing to segment (--with-normal keeps them)"] = len(cases) - len(kept)
+        left_out[f"{dataset.normal}, nothing to segment ({normal.flag} keeps them)"] = len(cases) - len(kept)
         cases = kept
     training = [case for case in cases if case.split == "train"]
     shared, findings = overlap.shared_cases(dataset, training, destination.raw, destination.folder_name)
@@ -214,7 +212,7 @@ def _task(case: Case, destination: Destination, options: Options, policy: Policy
         str(destination.folder),
         options.link,
         policy,
-        options.only_labelled,
+        chosen(destination.dataset, options.choices, "drop_empty_slices") is True,
         options.resize,
     )
 

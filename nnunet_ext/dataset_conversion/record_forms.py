@@ -44,7 +44,7 @@ SCHEMA = 1
 PICTURE_TYPES = ("bool", "uint8")
 VOLUME_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 #: pixels of a picture that PIL opens without suspecting a bomb
-_MOST_PIXELS = 2 * 89_478_485
+_MAX_PIXELS = 2 * 89_478_485
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _HASH = re.compile(r"[0-9a-f]{0,16}")
 
@@ -74,7 +74,7 @@ def _fingerprint(value: Any, where: str) -> None:
 def _picture_size(value: Any, where: str) -> None:
     """The shape of a picture before it was resized: to restore it takes as much memory as this says."""
     _SHAPE(value, where)
-    if value and (len(value) < 2 or value[0] * value[1] > _MOST_PIXELS or 0 in value):
+    if value and (len(value) < 2 or value[0] * value[1] > _MAX_PIXELS or 0 in value):
         raise fail(" x ".join(map(str, value)), where, "the size of a picture")
 
 

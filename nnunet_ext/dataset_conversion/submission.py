@@ -12,7 +12,7 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.datasets import get
 from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
-from nnunet_ext.dataset_conversion.output import place
+from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.record_forms import PROVENANCE, WAY_BACK, read
 from nnunet_ext.dataset_conversion.submission_names import Prediction, check_names, names_of
@@ -22,7 +22,7 @@ from nnunet_ext.files import read_regular_file
 from nnunet_ext.forms import check_form
 
 # Bytes of a prediction as it is stored: compressed labels are small.
-_MOST = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 def to_submission(
@@ -99,9 +99,9 @@ def to_submission(
 def _conversion(dataset: str, dataset_id: int | str | None, raw: str | Path | None) -> tuple[Path, dict[str, Any]]:
     """The folder of a converted dataset, and its record."""
     description = get(dataset)
-    base = Path(raw) if raw is not None else place.raw_folder(None)
+    base = Path(raw) if raw is not None else nnunet_folders.raw_folder(None)
     numbers = (
-        [place.dataset_id(dataset_id, 0)]
+        [nnunet_folders.dataset_id(dataset_id, 0)]
         if dataset_id is not None
         else [target.dataset_id for target in description.targets.values()]
     )
@@ -189,7 +189,7 @@ def _convert(prediction: Prediction, record: dict[str, Any]) -> Iterable[tuple[s
 
 def _read(path: Path) -> bytes:
     try:
-        return read_regular_file(path, _MOST)
+        return read_regular_file(path, _MAX_BYTES)
     except FileNotFoundError as error:  # a link to nowhere
         raise UserError(f"{path} cannot be read: no such file", code="IO01", remedy="predict it again") from error
     except UserError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_ext.dataset_conversion.case import Case, slice_id
 from nnunet_ext.dataset_conversion.checks import Finding, Policy, errors
 from nnunet_ext.dataset_conversion.description import Dataset, Target
+from nnunet_ext.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Task:
         folder: the dataset's folder in nnUNet_raw.
         link: ``--link``.
         policy: which findings are errors.
-        only_labelled: leave out slices whose mask is empty.
+        drop_empty_slices: leave out slices whose mask is empty.
         resize: (x, y) that pictures are brought to; None keeps theirs.
         details: what the plan found out, of the form's own kind.
         bytes_to_write: estimate for the free-space check.
@@ -34,11 +35,21 @@ class Task:
     folder: str
     link: str
     policy: Policy
-    only_labelled: bool = False
+    drop_empty_slices: bool = False
     resize: tuple[int, int] | None = None
     details: Any = None
     bytes_to_write: int = 0
     operations: tuple[tuple[str, str], ...] = ()
+
+    def note(
+        self, result: CaseResult, code: str, message: str, file: str = "", remedy: str = "", severity: str = ""
+    ) -> None:
+        """Add a finding of this case to its result, under the user's policy."""
+        result.add([Finding(code, message, self.case.name, file, remedy, severity)], self.policy)
+
+    def fail(self, result: CaseResult, error: UserError) -> None:
+        """Add the finding that a coded error stands for."""
+        result.add([Finding.of(error, self.case.name)], self.policy)
 
     def image_path(self, identifier: str, channel: int) -> str:
         part = "imagesTr" if self.case.split == "train" else "imagesTs"
@@ -57,8 +68,8 @@ class CaseResult:
         case: identifier.
         outputs: identifiers of nnU-Net that the case became.
         sources: role, path, size and sha256 of each source file.
-        files: path, operation, size and sha256 of each output file; ``of`` says whether the checksum is over the file
-            (links and copies) or over the uncompressed content (everything written anew).
+        files: path, operation, size and sha256 of each output file. ``of`` says what the checksum is over: ``"file"``,
+            its bytes, for links and copies; ``"content"``, its uncompressed content, for everything written anew.
         findings: after the user's policy.
         voxels: class -> number of voxels, empty without a label.
         shape, spacing: of the case, (x, y, z).

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then renamed."""
+"""Files that are never seen half-written: each is written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Files:
         """Give the file ``source`` a second name at ``path``.
 
         Args:
-            path: place below the folder.
+            path: below the folder.
             source: file on disk.
             how: ``"hard"``, ``"symlink"`` or ``"auto"``: the first that the file systems allow.
 
@@ -144,9 +144,9 @@ def link_is_expected(source: str, folder: Path, how: str) -> bool:
 
 
 def _same_parent(real: str, folder: Path) -> bool:
-    """Whether a source lies beside nnUNet_raw, so that both can be moved together."""
-    beside = folder.parent.resolve().parent
-    return beside in Path(real).parents and beside != beside.parent
+    """Whether source and nnUNet_raw lie below one folder (not the root), so that both can be moved together."""
+    parent = folder.parent.resolve().parent
+    return parent in Path(real).parents and parent != parent.parent
 
 
 def cannot_write(path: Path, error: OSError, remedy: str = "") -> UserError:

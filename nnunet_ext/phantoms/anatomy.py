@@ -17,7 +17,7 @@ from nnunet_ext.phantoms.fields import smooth_field
 
 BACKGROUND, FLUID, GREY, WHITE, NUCLEI = range(5)
 
-SMALLEST_AXIS = 12
+MIN_AXIS = 12
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def make_brain(generator: np.random.Generator, shape: tuple[int, int, int]) -> B
     Raises:
         UserError: an axis is too short to hold the anatomy.
     """
-    if min(shape) < SMALLEST_AXIS:
+    if min(shape) < MIN_AXIS:
         raise UserError(
             f"shape {'x'.join(map(str, shape))} is too small for a phantom",
-            remedy=f"give at least {SMALLEST_AXIS} voxels an axis",
+            remedy=f"give at least {MIN_AXIS} voxels an axis",
         )
     box = _bounding_box(shape)
     extent = tuple(s.stop - s.start for s in box)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_ext.phantoms.case import make_case
-from nnunet_ext.phantoms.download import Download, Files, Study, csv_bytes
+from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study, csv_bytes
 from nnunet_ext.phantoms.nifti import brats_affine, nifti_bytes
 from nnunet_ext.phantoms.tumour import EDEMA, NECROSIS, PARTS
 
@@ -178,3 +178,12 @@ def brats2021(cases: int, layout: str, quirks: bool) -> Download:
         brain = "BraTS2021_00008" if quirks and number == 1559 else name
         studies.append(Study(name, tuple(prefixes), brain=brain, oddities=odd))
     return Download(tuple(studies), _write, {})
+
+
+_SHAPE = (32, 40, 40)
+#: name of a dataset -> how its download is made up
+PHANTOMS = {
+    "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SHAPE, 335),
+    "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SHAPE, 369),
+    "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SHAPE, 1111),
+}

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_ext.dataset_conversion.datasets.busi import near_duplicates
-from nnunet_ext.phantoms.download import Download, Files, Study
+from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study
 from nnunet_ext.phantoms.fields import smooth_field
-from nnunet_ext.phantoms.outline import SIZES, axes, encode, outline, picture_size
+from nnunet_ext.phantoms.outline import SHAPE, SIZES, axes, encode, outline, picture_size
 
 _NUMBERS = {"benign": 437, "malignant": 210, "normal": 133}
 
@@ -168,3 +168,7 @@ def busi(cases: int, layout: str, quirks: bool) -> Download:
         prefix = f"{archive}Dataset_BUSI_with_GT/{kind}/"
         studies.append(Study(name, (prefix,), images=shown, brain=shown, oddities=own))
     return Download(tuple(studies), _write, {})
+
+
+#: name of a dataset -> how its download is made up
+PHANTOMS = {"busi": PhantomDataset(busi, ("folder", "zip"), SHAPE, 647, appearances=2)}

@@ -66,6 +66,25 @@ class Download:
     tables_of_images: Callable[[Sequence[Study], int, tuple[int, int, int]], Mapping[str, bytes]] | None = None
 
 
+@dataclass(frozen=True)
+class PhantomDataset:
+    """The phantoms of one dataset.
+
+    Attributes:
+        download: lays out a number of cases in a layout, with or without quirks.
+        layouts: names of the layouts; the first is the default.
+        shape: (z, y, x) voxels if none is asked for; for pictures z means nothing.
+        max_cases: cases of the real dataset.
+        appearances: in how many ways its images can look.
+    """
+
+    download: Callable[[int, str, bool], Download]
+    layouts: tuple[str, ...]
+    shape: tuple[int, int, int]
+    max_cases: int
+    appearances: int = 1
+
+
 def csv_bytes(rows: Iterable[Sequence[str]], delimiter: str = ",", line_end: str = "\n") -> bytes:
     """A csv file in memory."""
     text = io.StringIO()

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_ext.dataset_conversion.datasets.kvasir_seg import official_split
-from nnunet_ext.phantoms.download import Download, Files, Study
+from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study
 from nnunet_ext.phantoms.fields import smooth_field
-from nnunet_ext.phantoms.outline import axes, encode, outline, picture_size
+from nnunet_ext.phantoms.outline import SHAPE, axes, encode, outline, picture_size
 
 _SIZES = 3
 _MUCOSA, _POLYP, _VESSEL = ((205.0, 105.0, 80.0), (225.0, 120.0, 110.0), (150.0, 45.0, 45.0))
@@ -106,3 +106,7 @@ def kvasir_seg(cases: int, layout: str, quirks: bool) -> Download:
         odd = {"size": str(number % _SIZES)} | ({"height off by": "7"} if quirks and number == 0 else {})
         studies.append(Study(name, (top,), oddities=odd))
     return Download(tuple(studies), _write, {}, _boxes)
+
+
+#: name of a dataset -> how its download is made up
+PHANTOMS = {"kvasir-seg": PhantomDataset(kvasir_seg, ("folder", "zip"), SHAPE, 1000)}

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from nnunet_ext.phantoms.case import make_case
-from nnunet_ext.phantoms.download import Download, Files, Study, csv_bytes
+from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study, csv_bytes
 
 _REPLACED = {"TCGA_HT_A616_19991226": "pre+post", "TCGA_DU_6407_19860514": "post"}
 _PATIENTS = (
@@ -126,3 +126,7 @@ def lgg(cases: int, layout: str, quirks: bool) -> Download:
     tables |= {f"{tree}data.csv": csv_bytes(rows, ";", "\r\n") for tree in trees[1:]}
     tables |= {f"{tree}README.md": _README for tree in trees}
     return Download(tuple(studies), _write, tables)
+
+
+#: name of a dataset -> how its download is made up
+PHANTOMS = {"lgg": PhantomDataset(lgg, ("folder", "zip"), (12, 64, 64), 108)}

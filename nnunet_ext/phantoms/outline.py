@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.phantoms.anatomy import SMALLEST_AXIS
+from nnunet_ext.phantoms.anatomy import MIN_AXIS
 from nnunet_ext.phantoms.download import Study
 from nnunet_ext.phantoms.fields import smooth_field
 
 #: Factors of height and width by which pictures of one download differ; a study names its own by number.
 SIZES = ((1.0, 1.0), (0.9, 1.2), (1.2, 0.9), (1.05, 1.1), (0.95, 1.0))
+
+#: (z, y, x) of phantoms of pictures if no other is asked for; the first means nothing.
+SHAPE = (1, 80, 96)
 
 
 def picture_size(study: Study, shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -23,10 +26,10 @@ def picture_size(study: Study, shape: tuple[int, int, int]) -> tuple[int, int]:
     Raises:
         UserError: the shape is too small. Its first number has no meaning for pictures.
     """
-    if min(shape[1:]) < SMALLEST_AXIS:
+    if min(shape[1:]) < MIN_AXIS:
         raise UserError(
             f"shape {'x'.join(map(str, shape))} is too small for a phantom",
-            remedy=f"give at least {SMALLEST_AXIS} pixels an axis",
+            remedy=f"give at least {MIN_AXIS} pixels an axis",
         )
     factors = SIZES[int(study.oddities["size"])]
     return round(shape[1] * factors[0]), round(shape[2] * factors[1])

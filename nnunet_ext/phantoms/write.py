@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 
+from nnunet_ext.dataset_conversion.datasets import DATASETS as DESCRIBED
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import write_folder_atomically
 from nnunet_ext.lookup import did_you_mean, plain
-from nnunet_ext.phantoms.brats import brats2019, brats2020, brats2021
-from nnunet_ext.phantoms.busi import busi
-from nnunet_ext.phantoms.download import Download, Files, Study
-from nnunet_ext.phantoms.kvasir_seg import kvasir_seg
-from nnunet_ext.phantoms.lgg import lgg
+from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study
 from nnunet_ext.phantoms.packing import Packer
 from nnunet_ext.progress import with_progress
 
 
-@dataclass(frozen=True)
-class PhantomDataset:
-    """One row of the table.
-
-    Attributes:
-        download: lays out a number of cases in a layout, with or without quirks.
-        layouts: names of the layouts; the first is the default.
-        shape: (z, y, x) voxels if none is asked for; for pictures z means nothing.
-        most: cases of the real dataset.
-        appearances: in how many ways its images can look.
-    """
-
-    download: Callable[[int, str, bool], Download]
-    layouts: tuple[str, ...]
-    shape: tuple[int, int, int]
-    most: int
-    appearances: int = 1
+def _rows() -> dict[str, PhantomDataset]:
+    """The phantoms of every dataset of the table: they are in the file here that is named as the dataset's own."""
+    families = dict.fromkeys(row.partition(":")[0].rpartition(".")[2] for row in DESCRIBED.values())
+    found: dict[str, PhantomDataset] = {}
+    for family in families:
+        found |= importlib.import_module(f"nnunet_ext.phantoms.{family}").PHANTOMS
+    return {name: found[name] for name in DESCRIBED}
 
 
-_SMALL = (32, 40, 40)
-_PICTURE = (1, 80, 96)
-
-DATASETS: Mapping[str, PhantomDataset] = {
-    "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SMALL, 335),
-    "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SMALL, 369),
-    "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SMALL, 1111),
-    "busi": PhantomDataset(busi, ("folder", "zip"), _PICTURE, 647, appearances=2),
-    "kvasir-seg": PhantomDataset(kvasir_seg, ("folder", "zip"), _PICTURE, 1000),
-    "lgg": PhantomDataset(lgg, ("folder", "zip"), (12, 64, 64), 108),
-}
+#: name of a dataset -> how its download is made up
+DATASETS: Mapping[str, PhantomDataset] = MappingProxyType(_rows())
 
 
 def _find(dataset: str) -> PhantomDataset:
@@ -132,8 +112,8 @@ def write_phantoms(
     layout = row.layouts[0] if layout is None else layout
     if layout not in row.layouts:
         raise UserError(f"{dataset} has no layout '{layout}'", remedy=f"known are {', '.join(row.layouts)}")
-    if not 1 <= cases <= row.most:
-        raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.most}")
+    if not 1 <= cases <= row.max_cases:
+        raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.max_cases}")
     if not 1 <= appearance <= row.appearances:
         known = "1" if row.appearances == 1 else f"1 to {row.appearances}"
         raise UserError(f"{dataset} has no appearance {appearance}", remedy=f"known: {known}")

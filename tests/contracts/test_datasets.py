@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from nnunet_ext.cli import main
+from nnunet_ext.cli import COMMANDS, main, parse
+from nnunet_ext.commands import convert as convert_command
 from nnunet_ext.dataset_conversion.cases.case_forms import FORMS
 from nnunet_ext.dataset_conversion.checks import CHECKS
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
-from nnunet_ext.dataset_conversion.description import Dataset
+from nnunet_ext.dataset_conversion.description import DECISIONS, Choice, Dataset
+from nnunet_ext.dataset_conversion.find.layout import detect
+from nnunet_ext.dataset_conversion.find.sources import Index, index
+from nnunet_ext.dataset_conversion.options import Options
+from nnunet_ext.phantoms import DATASETS as PHANTOMS
+from nnunet_ext.phantoms import write_phantoms
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "nnunet_ext"
@@ -114,6 +124,148 @@ def test_list_and_info_show_the_same_facts(name: str, capsys: pytest.CaptureFixt
     for fact in ("name", "years_or_release", "cases", "licence"):
         assert row[fact] == document[fact] == getattr(dataset, fact), fact
     assert document["channels"] == list(dataset.channels)
+
+
+# --- recognition --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Index]:
+    """``phantom(name)``: the files of a small download, listed once."""
+    known: dict[str, Index] = {}
+
+    def get_index(name: str) -> Index:
+        if name not in known:
+            row = PHANTOMS[name]
+            shape = tuple(min(size, 14) for size in row.shape)
+            out = write_phantoms(name, tmp_path_factory.mktemp("phantoms") / "download", cases=2, shape=shape)
+            known[name] = index([out], [], None)
+        return known[name]
+
+    return get_index
+
+
+@pytest.mark.parametrize("pair", combinations(DATASETS, 2), ids=" and ".join)
+def test_auto_tells_any_two_datasets_apart(pair: tuple[str, str], phantom: Callable[[str], Index]) -> None:
+    for name in pair:
+        for order in (pair, pair[::-1]):
+            assert detect([get(other) for other in order], phantom(name), name).dataset.name == name
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_auto_finds_a_dataset_among_all(name: str, phantom: Callable[[str], Index]) -> None:
+    assert detect(ALL, phantom(name), name).dataset.name == name
+
+
+# --- choices ------------------------------------------------------------------------------------------------------
+
+
+def choices() -> list[tuple[str, Choice]]:
+    return [(dataset.name, choice) for dataset in ALL for choice in dataset.choices]
+
+
+def general_names() -> set[str]:
+    """Names under which the options of every dataset are known: on the command line and in records."""
+    parser = argparse.ArgumentParser()
+    convert_command.add_arguments(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    return {flag.lstrip("-").replace("-", "_") for flag in flags} | {field.name for field in fields(Options)}
+
+
+@pytest.mark.parametrize(("name", "choice"), choices(), ids=lambda value: getattr(value, "flag", value))
+def test_a_choice_is_an_option_that_the_converter_knows_how_to_follow(name: str, choice: Choice) -> None:
+    dataset = get(name)
+    assert re.fullmatch(r"--[a-z][a-z0-9]*(-[a-z0-9]+)*", choice.flag)
+    assert not choice.flag.startswith("--no-")
+    assert choice.help
+    assert "\n" not in choice.help
+    assert choice.name not in general_names()
+    assert choice.decides in DECISIONS
+    assert dataset.choice(choice.decides) is choice, "two options decide the same thing"
+    assert choice.default in choice.values if choice.values else isinstance(choice.default, bool)
+    if choice.decides == "target":
+        assert choice.values == tuple(dataset.targets)
+        assert choice.default == next(iter(dataset.targets))
+    if choice.decides == "official_split":
+        assert dataset.official_split is not None
+    if choice.decides == "normal":
+        assert dataset.normal
+    if choice.decides == "drop_empty_slices":
+        assert "slices" in {target.form for target in dataset.targets.values()}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_several_targets_are_a_choice(name: str) -> None:
+    dataset = get(name)
+    assert (dataset.choice("target") is not None) == (len(dataset.targets) > 1)
+
+
+@pytest.mark.parametrize(("name", "choice"), choices(), ids=lambda value: getattr(value, "flag", value))
+def test_help_and_page_of_a_dataset_show_its_choices_and_no_other_help_does(
+    name: str, choice: Choice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for other in DATASETS:
+        with pytest.raises(SystemExit):
+            main(["convert", other, "-h"])
+        shown = re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+        assert (choice.flag in shown) == (choice.flag in {own.flag for own in get(other).choices}), other
+    text = (REPOSITORY / "docs" / "datasets" / f"{name}.md").read_text(encoding="utf-8")
+    spelled = f"--no-{choice.flag[2:]}" if choice.default is True else choice.flag
+    assert f"`{spelled}" in text, f"docs/datasets/{name}.md does not speak of {spelled}"
+
+
+@pytest.mark.parametrize(("name", "choice"), choices(), ids=lambda value: getattr(value, "flag", value))
+def test_a_choice_is_read_wherever_it_stands_and_defaults_are_absent(name: str, choice: Choice) -> None:
+    command = next(row for row in COMMANDS if row.name == "convert")
+    words = [choice.flag, choice.values[-1]] if choice.values else [choice.flag]
+    value = choice.values[-1] if choice.values else True
+    for argv in ([name, *words, "-i", "x"], [*words, name, "-i", "x"], ["-i", "x", *words, "-d", "7", name]):
+        args = parse(command, argv)
+        assert (args.name, args.choices) == (name, {choice.name: value}), argv
+    if choice.default is True:
+        assert parse(command, [name, f"--no-{choice.flag[2:]}"]).choices == {choice.name: False}
+    assert parse(command, [name, "-i", "x"]).choices == {}
+
+
+@pytest.mark.parametrize(("name", "choice"), choices(), ids=lambda value: getattr(value, "flag", value))
+def test_auto_and_datasets_without_a_choice_refuse_it_in_one_line(
+    name: str, choice: Choice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [choice.flag, choice.values[-1]] if choice.values else [choice.flag]
+    for other in ("auto", *(row for row in DATASETS if choice.flag not in {own.flag for own in get(row).choices})):
+        for argv in (["convert", other, *words, "-i", "x"], ["convert", *words, other, "-i", "x"]):
+            if other != "auto" and argv[1] != other and choice.values:
+                continue  # the value of an option that is not known is taken for the name
+            assert main(argv) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert choice.flag in line
+            assert ("auto takes no option of a single dataset" if other == "auto" else f"no option of {other}") in line
+
+
+def test_two_datasets_may_define_one_option_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(get("busi"), choices=(Choice("--as", "a", "one or the other", "target", ("a", "b")),))
+    monkeypatch.setattr("nnunet_ext.dataset_conversion.datasets.busi.BUSI", other)
+    command = next(row for row in COMMANDS if row.name == "convert")
+    assert parse(command, ["busi", "--as", "b"]).choices == {"as": "b"}
+    assert parse(command, ["lgg", "--as", "3d"]).choices == {"as": "3d"}
+
+
+def test_shared_code_spells_no_option_of_a_single_dataset_and_names_none() -> None:
+    flags = {choice.flag for _, choice in choices()} | {choice.name for _, choice in choices() if "_" in choice.name}
+    flags -= set(DECISIONS)
+    shared = [
+        file
+        for room in ("dataset_conversion", "commands")
+        for file in sorted((PACKAGE / room).rglob("*.py"))
+        if file.parent.name != "datasets"
+    ]
+    for file in shared:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            is_example = "nnunet_ext " in line or "such as" in line or line.lstrip().startswith(("flag: ", "#", '"""'))
+            spelled = [flag for flag in flags if re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", line)]
+            assert is_example or not spelled, f"{file.name}:{number} spells {spelled}"
+            named = [name for name in DATASETS if re.search(rf"\b{name}\b", line)]
+            assert is_example or not named, f"{file.name}:{number} names {named}"
 
 
 # --- pages --------------------------------------------------------------------------------------------------------

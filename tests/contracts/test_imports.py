@@ -53,6 +53,7 @@ CONVERSION_ROOMS = ("formats", "find", "cases", "folds", "output", "reporting")
 CONVERSION_WORDS = {
     "case",
     "checks",
+    "choices",
     "description",
     "options",
     "plan",

@@ -105,7 +105,7 @@ def test_an_edited_download_shows_in_the_checksums(brats2021: Path, convert_to: 
 
 @pytest.mark.parametrize("target", ["2d", "3d"])
 def test_checksums_of_written_images_are_over_their_content(lgg: Path, convert_to: Convert, target: str) -> None:
-    folder = convert_to("lgg", lgg, target=target).folder
+    folder = convert_to("lgg", lgg, choices={"as": target}).folder
     assert changed_files(folder) == []
     image = sorted((folder / "imagesTr").iterdir())[0]
     other = sorted((folder / "imagesTr").iterdir())[-1]
@@ -218,7 +218,7 @@ def test_a_header_that_declares_another_size_is_an_error(
 def test_after_many_errors_the_conversion_stops_and_points_to_its_report(
     tmp_path: Path, brats_case: MakeCase, convert_to: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "MOST_ERRORS", 3)
+    monkeypatch.setattr(converting, "MAX_ERRORS", 3)
     for number in range(6):
         label = np.full((8, 7, 6), 3, np.uint8) if number > 0 else True
         brats_case(tmp_path / "source", f"BraTS2021_{number:05d}", seed=number, label=label)
@@ -368,7 +368,7 @@ def test_slices_keep_their_pixels_and_their_patients(lgg: Path, convert_to: Conv
 def test_stacks_hold_the_slices_in_their_natural_order(lgg: Path, convert_to: Convert) -> None:
     from PIL import Image
 
-    conversion = convert_to("lgg", lgg, target="3d")
+    conversion = convert_to("lgg", lgg, choices={"as": "3d"})
     assert codes(conversion).count("GEO08") == 5
     name = "TCGA_CS_4941_19960909"
     for channel in range(3):
@@ -401,7 +401,7 @@ def test_replaced_channels_are_measured_and_compared_with_the_known_ones(
 
 
 def test_slices_without_tumour_can_be_left_out(lgg: Path, convert_to: Convert) -> None:
-    conversion = convert_to("lgg", lgg, only_labelled=True)
+    conversion = convert_to("lgg", lgg, choices={"only_tumour_slices": True})
     names = {path.name for path in (conversion.folder / "imagesTr").iterdir()}
     assert len(names) == 65 - 5 * 2
     assert not any("_s001_" in name or "_s002_" in name for name in names)
@@ -411,9 +411,9 @@ def test_slices_without_tumour_can_be_left_out(lgg: Path, convert_to: Convert) -
 
 def test_options_that_do_not_fit_a_dataset_are_refused(lgg: Path, brats2021: Path, convert_to: Convert) -> None:
     with pytest.raises(UserError, match='--as: lgg has no form "4d" - one of 2d, 3d'):
-        convert_to("lgg", lgg, target="4d")
-    with pytest.raises(UserError, match="--only-tumour-slices needs a target made of slices"):
-        convert_to("brats2021", brats2021, only_labelled=True)
+        convert_to("lgg", lgg, choices={"as": "4d"})
+    with pytest.raises(UserError, match="--only-tumour-slices is no option of brats2021 - leave it out"):
+        convert_to("brats2021", brats2021, choices={"only_tumour_slices": True})
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -456,8 +456,8 @@ def test_the_place_of_the_source_changes_nothing_but_the_run_field(
 ) -> None:
     moved = tmp_path / "somewhere" / "else" / "kaggle_3m"
     shutil.copytree(lgg, moved)
-    first = convert_to("lgg", lgg, target="3d", output=tmp_path / "one").folder
-    second = convert_to("lgg", moved, target="3d", output=tmp_path / "two").folder
+    first = convert_to("lgg", lgg, choices={"as": "3d"}, output=tmp_path / "one").folder
+    second = convert_to("lgg", moved, choices={"as": "3d"}, output=tmp_path / "two").folder
     assert content(first) == content(second)
     assert str(tmp_path) not in (first / "report.md").read_text()
 

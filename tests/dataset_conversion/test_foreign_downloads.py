@@ -188,7 +188,7 @@ def test_sizes_may_be_text_or_have_a_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["a field", "the file"])
 def test_a_table_beyond_all_measure_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "the file":
-        monkeypatch.setattr(tables, "_MOST", 1000)
+        monkeypatch.setattr(tables, "_MAX_BYTES", 1000)
     table = file(tmp_path / "name_mapping.csv", "Grade,BraTS_2020_subject_ID\nHGG," + "x" * 200_000 + "\n")
     case = Case("BraTS20_Training_001", "BraTS20_Training_001", "train", {}, "x")
     (filled,), (finding,) = tables.apply_tables(get("brats2020"), [case], [table])

@@ -31,7 +31,7 @@ def source(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_real_patients_convert_and_their_masks_come_back(
     tmp_path: Path, source: Path, convert_to: Callable[..., Any], target: str
 ) -> None:
-    conversion = convert_to("lgg", source, target=target, splits=3)
+    conversion = convert_to("lgg", source, choices={"as": target}, splits=3)
     folder = conversion.folder
     found = {f.case: f.severity for f in conversion.all_findings if f.code == "IMG02"}
     assert found == {"TCGA_HT_7877_19980917": "info", "TCGA_HT_A616_19991226": "info"}, "known replaced channels"

@@ -50,7 +50,7 @@ def test_the_official_split_of_all_kvasir_pictures_is_880_to_120(kvasir: Path, c
     assert {split: len(rehearsal.plan.cases(split)) for split in ("train", "test")} == {"train": 880, "test": 120}
     assert rehearsal.all_findings == [], "the download is as published"
     assert rehearsal.plan.unknown == ()
-    everything = convert_to("kvasir-seg", kvasir, dry_run=True, official_split=False)
+    everything = convert_to("kvasir-seg", kvasir, dry_run=True, choices={"official_split": False})
     assert len(everything.plan.cases("train")) == 1000
 
 
@@ -126,4 +126,4 @@ def test_real_busi_pictures_convert_and_their_masks_come_back(
             pixels = _read(mask)
             united |= pixels if pixels.ndim == 2 else pixels[..., 0] > 127
         np.testing.assert_array_equal(_read(path), united, err_msg=path.name)
-    assert len(convert_to("busi", busi, with_normal=True, dry_run=True).plan.cases("train")) == 55
+    assert len(convert_to("busi", busi, choices={"with_normal": True}, dry_run=True).plan.cases("train")) == 55

@@ -49,7 +49,7 @@ def test_brats_labels_come_back_with_name_type_and_geometry(
 
 @pytest.mark.parametrize("target", ["2d", "3d"])
 def test_lgg_masks_come_back(tmp_path: Path, lgg: Path, convert_to: Convert, target: str) -> None:
-    folder = convert_to("lgg", lgg, target=target).folder
+    folder = convert_to("lgg", lgg, choices={"as": target}).folder
     written = to_submission("lgg", folder / "labelsTr", tmp_path / "out", raw=tmp_path / "nnUNet_raw")
     assert len(written) == 65
     for path in written:

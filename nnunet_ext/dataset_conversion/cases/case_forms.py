@@ -1,24 +1,31 @@
-"""The ways in which a case becomes files of nnU-Net: form -> (plan from names and headers, run with pixels)."""
+"""The forms of a target: how a case of each becomes files of nnU-Net."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnunet_ext.dataset_conversion.cases import pairs, series, volumes
+from nnunet_ext.dataset_conversion.cases import series, single_pictures, volumes
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 
 
 @dataclass(frozen=True)
 class Form:
+    """Two functions of a form.
+
+    Args:
+        plan: decides from names and headers what will be written; it reads no pixel.
+        run: reads, checks and writes the pixels, in a worker.
+    """
+
     plan: Callable[[Task], tuple[Task, list[Finding]]]
     run: Callable[[Task], CaseResult]
 
 
 FORMS = {
     "volume": Form(volumes.plan, volumes.run),
-    "picture": Form(pairs.plan, pairs.run),
+    "picture": Form(single_pictures.plan, single_pictures.run),
     "slices": Form(series.plan, series.run),
     "stack": Form(series.plan, series.run),
 }

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from nnunet_ext.dataset_conversion.cases.labels import binarise, check_threshold, relabel
-from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import pictures
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
-from nnunet_ext.dataset_conversion.writing import Files, sha256
+from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
 
 
@@ -40,23 +39,14 @@ def read_pictures(task: Task, role: str, result: CaseResult) -> np.ndarray | Non
             else:
                 pixels, findings = pictures.colour(data, name, file.shown)
         except UserError as error:
-            result.add([Finding.of(error, name)], task.policy)
+            task.fail(result, error)
             continue
         result.add(findings, task.policy)
         result.sources.append({"role": role, "path": file.path, "size": len(data), "sha256": sha256(data)})
         if arrays and pixels.shape != arrays[0].shape:
             code = "GEO02" if role == task.dataset.label else "GEO01"
-            result.add(
-                [
-                    Finding(
-                        code,
-                        f"{name}: {file.name} has shape {pixels.shape[:2]}, others {arrays[0].shape[:2]} (y, x)",
-                        name,
-                        file.shown,
-                    )
-                ],
-                task.policy,
-            )
+            shapes = f"{pixels.shape[:2]}, others {arrays[0].shape[:2]} (y, x)"
+            task.note(result, code, f"{name}: {file.name} has shape {shapes}", file.shown)
             continue
         arrays.append(pixels)
     if threshold is not None and role == task.dataset.label:
@@ -75,17 +65,8 @@ def map_masks(task: Task, images: np.ndarray, masks: np.ndarray, result: CaseRes
     """
     name, file = task.case.name, task.case.files[task.dataset.label][0].shown
     if images.shape[:3] != masks.shape:
-        result.add(
-            [
-                Finding(
-                    "GEO02",
-                    f"{name}: masks have shape {masks.shape[1:]}, images {images.shape[1:3]} (y, x)",
-                    name,
-                    file,
-                )
-            ],
-            task.policy,
-        )
+        message = f"{name}: masks have shape {masks.shape[1:]}, images {images.shape[1:3]} (y, x)"
+        task.note(result, "GEO02", message, file)
         return None
     mapped, result.voxels, findings = relabel(masks.reshape(-1), task.target.labels, name, file)
     if task.dataset.normal and (task.case.stratum or "").casefold() == task.dataset.normal:
@@ -113,29 +94,7 @@ def resize_case(
     lost = [task.target.labels.classes[value] for value, count in before.items() if count and not result.voxels[value]]
     if lost:
         size = "x".join(map(str, task.resize))
-        result.add(
-            [
-                Finding(
-                    "LAB02",
-                    f"{task.case.name}: nothing is left of {', '.join(lost)} at {size}",
-                    task.case.name,
-                    task.case.files[task.dataset.label][0].shown,
-                    "give a larger --resize",
-                )
-            ],
-            task.policy,
-        )
+        message = f"{task.case.name}: nothing is left of {', '.join(lost)} at {size}"
+        file = task.case.files[task.dataset.label][0].shown
+        task.note(result, "LAB02", message, file, "give a larger --resize")
     return images, masks
-
-
-def write_picture(files: Files, result: CaseResult, path: str, operation: str, pixels: np.ndarray) -> None:
-    """Write uint8 pixels, (Y, X) or (Y, X, 3), as PNG and record it."""
-    write_content(files, result, path, operation, pictures.png(pixels), pixels.tobytes())
-
-
-def write_content(files: Files, result: CaseResult, path: str, operation: str, data: bytes, content: bytes) -> None:
-    """Write a file whose checksum is over its uncompressed content, and record it."""
-    size = files.write(path, data)
-    result.files.append(
-        {"path": path, "operation": operation, "size": size, "sha256": sha256(content), "of": "content"}
-    )

@@ -9,7 +9,7 @@ import numpy as np
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import LabelMap
 
-_MOST = 1 << 16  # label values from here on are counted by sorting
+_MAX_COUNTED = 1 << 16  # label values from here on are counted by sorting
 # A photograph of a mask is grey where it is neither: between these values, in more than this share of its pixels.
 _GREY, _GREY_SHARE = (16, 239), 0.05
 
@@ -32,8 +32,8 @@ def relabel(
     if slope != 1 or inter != 0:
         stored = stored * slope + inter
     # Labels are sparse: everything is done on the few voxels that are not 0.
-    place = np.flatnonzero(stored != 0)  # much faster on booleans than on integers
-    values = stored[place]
+    nonzero = np.flatnonzero(stored != 0)  # much faster on booleans than on integers
+    values = stored[nonzero]
     findings: list[Finding] = []
     if values.dtype.kind == "f":
         whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
@@ -57,8 +57,8 @@ def relabel(
         )
         values = values.astype(np.int64)
     found = _count(values)
-    if 0 in labels.forward and stored.size > place.size:
-        found = {0: stored.size - place.size, **found}
+    if 0 in labels.forward and stored.size > nonzero.size:
+        found = {0: stored.size - nonzero.size, **found}
     unknown = {
         value: count for value, count in found.items() if value not in labels.forward and value not in labels.ignored
     }
@@ -77,7 +77,7 @@ def relabel(
         for value in found:
             if value >= lowest:
                 table[value - lowest] = labels.forward.get(value, 0)
-        mapped[place] = table[values - lowest]
+        mapped[nonzero] = table[values - lowest]
     counts = {ours: 0 for ours in sorted(set(labels.forward.values())) if ours > 0}
     for value, count in found.items():
         ours = labels.forward.get(value, 0)
@@ -89,7 +89,7 @@ def relabel(
 def _count(values: np.ndarray) -> dict[int, int]:
     if not values.size:
         return {}
-    if values.min() >= 0 and values.max() < _MOST:
+    if values.min() >= 0 and values.max() < _MAX_COUNTED:
         counts = np.bincount(values)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     unique, numbers = np.unique(values, return_counts=True)

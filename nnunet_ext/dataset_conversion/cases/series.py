@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_ext.dataset_conversion.case import slice_id
-from nnunet_ext.dataset_conversion.cases.decode import (
-    map_masks,
-    read_pictures,
-    resize_case,
-    write_content,
-    write_picture,
-)
+from nnunet_ext.dataset_conversion.cases.decode import map_masks, read_pictures, resize_case
+from nnunet_ext.dataset_conversion.cases.image_checks import identical_images, note_constant, note_digest
+from nnunet_ext.dataset_conversion.cases.outputs import write_content, write_picture
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.formats import gz, nifti
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
@@ -77,25 +73,14 @@ def run(task: Task) -> CaseResult:
 
 def _check_channels(task: Task, images: np.ndarray, result: CaseResult) -> None:
     """Constant channels, and channels that are copies of one another (measured over the whole patient)."""
-    name, channels = task.case.name, task.dataset.channels
+    channels = task.dataset.channels
     file = task.case.files[task.dataset.images[0].role][0].shown
     for channel, title in enumerate(channels):
         values = images[..., channel]
         constant = values.min() == values.max()
-        result.digests.append("" if constant else gz.digest(np.ascontiguousarray(values).reshape(-1)))
+        note_digest(result, values, constant)
         if constant:
-            result.add(
-                [
-                    Finding(
-                        "IMG01",
-                        f"{name}: {title} is {values.min()} everywhere",
-                        name,
-                        file,
-                        "fetch it again, or --allow IMG01",
-                    )
-                ],
-                task.policy,
-            )
+            note_constant(task, result, title, values.min(), file)
     equal = [
         (first, second)
         for first, second in combinations(range(len(channels)), 2)
@@ -117,7 +102,7 @@ def _compare_with_publication(task: Task, result: CaseResult, file: str) -> list
     name = task.case.name
     found = [" = ".join(names) for names in result.equal_channels]
     if task.dataset.equal_channels is None:
-        return [Finding("IMG02", f"{name}: {text}", name, file) for text in found]
+        return [identical_images(name, text, file) for text in found]
     # File names are matched without regard to the case of their letters, so names of cases are as well.
     known = {case.casefold(): channels for case, channels in task.dataset.equal_channels().items()}
     expected = set(known.get(name.casefold(), ()))
@@ -125,29 +110,23 @@ def _compare_with_publication(task: Task, result: CaseResult, file: str) -> list
     # The list names the replaced channels, the measurement the copied one as well.
     agrees = measured > expected and len(measured) == len(expected) + 1 if expected else not measured
     if agrees:
-        return [Finding("IMG02", f"{name}: {text}, as known", name, file, severity="info") for text in found]
+        return [identical_images(name, f"{text}, as known", file, "info") for text in found]
     listed = ", ".join(sorted(expected)) or "none"
-    return [
-        Finding(
-            "IMG02",
-            f"{name}: equal channels are {'; '.join(found) or 'none'}, known to be replaced are {listed}",
-            name,
-            file,
-        )
-    ]
+    text = f"equal channels are {'; '.join(found) or 'none'}, known to be replaced are {listed}"
+    return [identical_images(name, text, file)]
 
 
 def _write_slices(task: Task, images: np.ndarray, masks: np.ndarray | None, files: Files, result: CaseResult) -> None:
     sources = task.case.files.get(task.dataset.label, ())
-    for place, number in enumerate(task.case.numbers):
+    for index, number in enumerate(task.case.numbers):
         identifier = slice_id(task.case.id, number)
         if masks is not None:
-            if task.only_labelled and not masks[place].any():
+            if task.drop_empty_slices and not masks[index].any():
                 continue
-            write_picture(files, result, task.label_path(identifier), "relabel", masks[place])
-            result.source_labels[identifier] = [sources[place].path]
+            write_picture(files, result, task.label_path(identifier), "relabel", masks[index])
+            result.source_labels[identifier] = [sources[index].path]
         operation = "resize" if result.resized_from else "decode"
-        write_picture(files, result, task.image_path(identifier, 0), operation, images[place])
+        write_picture(files, result, task.image_path(identifier, 0), operation, images[index])
         result.outputs.append(identifier)
 
 

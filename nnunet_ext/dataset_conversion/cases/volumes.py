@@ -1,8 +1,8 @@
 """Form ``volume``: a case of NIfTI files, one a channel, and one NIfTI label.
 
-Images whose bytes need no change are linked or copied; the label is written anew. Each file is read and decompressed
-once: that one pass serves the CRC check, the checks of voxels, the checksum and the label map. Files are taken one
-after the other, so that a worker never holds more than one image beside the label.
+Images whose bytes need no change are linked or copied; the label is always written anew. Each file is read and
+decompressed once, for the CRC check, the checks of voxels, the checksum and the label map together. Files are handled
+one after the other, so that a worker holds one image and the label in memory, never more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.cases import geometry
+from nnunet_ext.dataset_conversion.cases.image_checks import (
+    identical_images,
+    note_constant,
+    note_digest,
+    unpublished_shape,
+)
 from nnunet_ext.dataset_conversion.cases.labels import relabel
+from nnunet_ext.dataset_conversion.cases.outputs import keep_file, write_content
 from nnunet_ext.dataset_conversion.checks import Finding, errors
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz, nifti
@@ -67,16 +74,10 @@ def plan(task: Task) -> tuple[Task, list[Finding]]:
         return task, findings
     names = [dataset.role_name(image.role) for image in dataset.images]
     first_raw, first = headers[dataset.images[0].role]
-    if dataset.shape is not None and first.shape != dataset.shape:
-        shape, published = ("x".join(map(str, sizes)) for sizes in (first.shape, dataset.shape))
-        findings.append(
-            Finding(
-                "GEO07",
-                f"{case.name} has shape {shape}, published is {published}",
-                case.name,
-                case.files[dataset.images[0].role][0].shown,
-            )
-        )
+    if dataset.shape is not None:
+        first_file = case.files[dataset.images[0].role][0].shown
+        text = "has shape {found}, published is {published}"
+        findings += unpublished_shape(case, text, first.shape, dataset.shape, first_file)
     images = []
     for channel, image in enumerate(dataset.images):
         file, (raw, header) = case.files[image.role][0], headers[image.role]
@@ -140,7 +141,7 @@ def run(task: Task) -> CaseResult:
         for job in jobs.images:
             _image(task, job, files, result)
         if not result.failed:
-            _look_for_equal_images(task, jobs, result)
+            _check_equal_images(task, jobs, result)
         if not result.failed:
             files.commit()
             result.outputs = [task.case.id]
@@ -151,36 +152,23 @@ def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
         stored, content = _content(job)
     except UserError as error:
-        result.add([Finding.of(error, task.case.name)], task.policy)
+        task.fail(result, error)
         return
     result.sources.append(_source(job, stored))
     voxels = nifti.voxels(content, job.header)
     replaced, constant = _check_voxels(task, job, voxels, result)
-    result.digests.append("" if constant else gz.digest(voxels))
+    note_digest(result, voxels, constant)
     if result.failed:
         return
     if job.keep and replaced is None:
-        how = files.link(job.path, job.file.location, task.link) if job.file.linkable and task.link != "copy" else None
-        size = len(stored) if how else files.write(job.path, stored)
-        result.files.append(
-            {
-                "path": job.path,
-                "operation": how or "copy",
-                "size": size,
-                "sha256": result.sources[-1]["sha256"],
-                "of": "file",
-            }
-        )
+        keep_file(files, result, job.path, job.file, task.link, result.sources[-1], stored)
         return
     header = job.new_header or bytes(content[: job.header.offset])
     if replaced is not None:
         header, voxels = job.new_header or nifti.rewritten(bytes(content[: nifti.HEADER_BYTES])), replaced
     operation = "compress" if replaced is None and not job.new_header else "rewrite"
     body = content if operation == "compress" else header + voxels.tobytes()
-    size = files.write(job.path, gz.compress(body))
-    result.files.append(
-        {"path": job.path, "operation": operation, "size": size, "sha256": sha256(body), "of": "content"}
-    )
+    write_content(files, result, job.path, operation, gz.compress(body), body)
 
 
 def _content(job: _Job) -> tuple[bytes, bytes]:
@@ -224,33 +212,12 @@ def _check_voxels(task: Task, job: _Job, voxels: np.ndarray, result: CaseResult)
     replaced = None
     if voxels.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(voxels)
-        result.add(
-            [
-                Finding(
-                    "NAN01",
-                    f"{task.case.name}: {name} has {int(bad.sum())} voxels that are NaN or infinite",
-                    task.case.name,
-                    job.file.shown,
-                    "fetch it again, or --allow NAN01 to set them to 0",
-                )
-            ],
-            task.policy,
-        )
+        message = f"{task.case.name}: {name} has {int(bad.sum())} voxels that are NaN or infinite"
+        task.note(result, "NAN01", message, job.file.shown, "fetch it again, or --allow NAN01 to set them to 0")
         replaced = np.where(bad, voxels.dtype.type(0), voxels)
         low, high = replaced.min(), replaced.max()
     if low == high:
-        result.add(
-            [
-                Finding(
-                    "IMG01",
-                    f"{task.case.name}: {name} is {low:g} everywhere",
-                    task.case.name,
-                    job.file.shown,
-                    "fetch it again, or --allow IMG01",
-                )
-            ],
-            task.policy,
-        )
+        note_constant(task, result, name, f"{low:g}", job.file.shown)
     return replaced, bool(low == high)
 
 
@@ -258,7 +225,7 @@ def _label(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
         stored, content = _content(job)
     except UserError as error:
-        result.add([Finding.of(error, task.case.name)], task.policy)
+        task.fail(result, error)
         return
     result.sources.append(_source(job, stored))
     header = job.header
@@ -271,13 +238,10 @@ def _label(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     if mapped is None or result.failed:
         return
     body = job.new_header + mapped.tobytes()
-    size = files.write(job.path, gz.compress(body))
-    result.files.append(
-        {"path": job.path, "operation": "relabel", "size": size, "sha256": sha256(body), "of": "content"}
-    )
+    write_content(files, result, job.path, "relabel", gz.compress(body), body)
 
 
-def _look_for_equal_images(task: Task, jobs: _Jobs, result: CaseResult) -> None:
+def _check_equal_images(task: Task, jobs: _Jobs, result: CaseResult) -> None:
     by_digest = defaultdict(list)
     for digest, job in zip(result.digests, jobs.images, strict=True):
         by_digest[digest].append(job)
@@ -285,14 +249,5 @@ def _look_for_equal_images(task: Task, jobs: _Jobs, result: CaseResult) -> None:
         if digest and len(same) > 1:
             names = [task.dataset.role_name(job.role) for job in same]
             result.equal_channels.append(names)
-            result.add(
-                [
-                    Finding(
-                        "IMG02",
-                        f"{task.case.name}: {' and '.join(names)} are identical",
-                        task.case.name,
-                        same[1].file.shown,
-                    )
-                ],
-                task.policy,
-            )
+            text = f"{' and '.join(names)} are identical"
+            result.add([identical_images(task.case.name, text, same[1].file.shown)], task.policy)

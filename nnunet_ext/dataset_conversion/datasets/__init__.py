@@ -1,6 +1,7 @@
 """The table of datasets. Importing it, or any dataset file, imports neither numpy nor an image library.
 
-To add a dataset: write one file here that describes it (``description.py`` above has the words) and add one row.
+To add a dataset: write one file here that describes it (``description.py`` above has the words), one of the same name
+in ``nnunet_ext/phantoms`` whose ``PHANTOMS`` make up a small download, its page in ``docs/datasets``, and add one row.
 """
 
 from __future__ import annotations
@@ -24,9 +25,22 @@ DATASETS = MappingProxyType(
     }
 )
 
+#: In place of a name: the only dataset that fits.
+AUTO = "auto"
+
 
 def _plain(name: str) -> str:
     return name.casefold().replace("-", "").replace("_", "")
+
+
+def find(name: str) -> Dataset | None:
+    """The description of a dataset, or None if there is no such dataset; case, ``-`` and ``_`` do not matter."""
+    row = {_plain(key): row for key, row in DATASETS.items()}.get(_plain(name))
+    if row is None:
+        return None
+    module, attribute = row.split(":")
+    dataset: Dataset = getattr(importlib.import_module(module), attribute)
+    return dataset
 
 
 def get(name: str) -> Dataset:
@@ -35,13 +49,10 @@ def get(name: str) -> Dataset:
     Raises:
         UserError: LAY01, with the closest name, if there is no such dataset.
     """
-    known = {_plain(key): place for key, place in DATASETS.items()}
-    place = known.get(_plain(name))
-    if place is None:
-        close = get_close_matches(_plain(name), list(known), n=1, cutoff=0.5)
+    dataset = find(name)
+    if dataset is None:
         names = {_plain(key): key for key in DATASETS}
+        close = get_close_matches(_plain(name), list(names), n=1, cutoff=0.5)
         hint = f"; did you mean {names[close[0]]}?" if close else ""
         raise UserError(f'unknown dataset "{name}"{hint}', remedy=f"known: {', '.join(DATASETS)}", code="LAY01")
-    module, attribute = place.split(":")
-    dataset: Dataset = getattr(importlib.import_module(module), attribute)
     return dataset

@@ -7,12 +7,11 @@ that the three nested regions of the challenge are painted in order, as nnU-Net'
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
+from nnunet_ext.dataset_conversion.datasets.resources import read_rows
 from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Table, Target
 
 _IMAGES = (Image("t1", ("T1",)), Image("t1ce", ("T1ce",)), Image("t2", ("T2",)), Image("flair", ("FLAIR",)))
@@ -54,9 +53,8 @@ def _target(dataset_id: int, year: int) -> dict[str, Target]:
 @cache
 def repeat_patients() -> Mapping[str, str]:
     """BraTS 2021 case -> patient, for the 118 patients that the release holds twice under unrelated numbers."""
-    table = files("nnunet_ext.dataset_conversion.datasets").joinpath("data/brats21_repeat_patients.csv")
     patients: dict[str, str] = {}
-    for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
+    for row in read_rows("brats21_repeat_patients.csv"):
         patients[row["brats2021_first"]] = patients[row["brats2021_second"]] = row["patient"]
     return MappingProxyType(patients)
 

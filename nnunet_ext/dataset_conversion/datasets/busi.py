@@ -7,14 +7,13 @@ plateau of the number of pairs; 290 pictures in 131 groups.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.datasets.resources import read_rows
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
 
 _NAME = r"(?P<stratum>benign|malignant|normal)[ _]?\(\d+\)"
 _LABELS = LabelMap(
@@ -27,8 +26,7 @@ _LABELS = LabelMap(
 @cache
 def near_duplicates() -> Mapping[str, str]:
     """Picture -> its group of near duplicates, in the full public copy."""
-    table = files("nnunet_ext.dataset_conversion.datasets").joinpath("data/busi_near_duplicates.csv")
-    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    rows = read_rows("busi_near_duplicates.csv")
     return MappingProxyType({row["image"]: f"repeats {int(row['group']):03d}" for row in rows})
 
 
@@ -68,4 +66,5 @@ BUSI = Dataset(
     near_duplicates=4,
     case_id=identifier,
     extras=(r"readme.*", r"license.*"),
+    choices=(Choice("--with-normal", False, "also the images without a lesion", "normal"),),
 )

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.datasets.resources import read_text
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
 
 _NAME = r"(?P<case>c[a-z0-9]{24})"
 _LABELS = LabelMap(
@@ -27,8 +27,7 @@ _LABELS = LabelMap(
 @cache
 def official_split() -> Mapping[str, str]:
     """Case -> ``"train"`` or ``"test"``: train.txt, val.txt of DebeshJha/2020-MediaEval-Medico-polyp-segmentation."""
-    table = files("nnunet_ext.dataset_conversion.datasets").joinpath("data/kvasir_seg_split.json")
-    lists = json.loads(table.read_text(encoding="utf-8"))
+    lists = json.loads(read_text("kvasir_seg_split.json"))
     return MappingProxyType(dict.fromkeys(lists["train"], "train") | dict.fromkeys(lists["val"], "test"))
 
 
@@ -56,4 +55,12 @@ KVASIR_SEG = Dataset(
     near_duplicates=4,
     sizes=r"ka[vs]{2}ir_bboxes\.json",  # the download spells it kavsir
     extras=(r"readme.*", r"(train|val)\.txt", r"license.*"),
+    choices=(
+        Choice(
+            "--official-split",
+            True,
+            "the published test cases become imagesTs (default), or all cases are for training",
+            "official_split",
+        ),
+    ),
 )

@@ -7,13 +7,12 @@ put FLAIR in its place; the converter measures this and compares it with the tab
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
-from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.datasets.resources import read_rows
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 _SHORT = {"pre": "pre-contrast", "post": "post-contrast"}
@@ -28,8 +27,7 @@ _LABELS = LabelMap(
 @cache
 def replaced_channels() -> Mapping[str, tuple[str, ...]]:
     """Case -> channels that are copies of FLAIR, in the full public copy."""
-    table = files("nnunet_ext.dataset_conversion.datasets").joinpath("data/lgg_replaced_channels.csv")
-    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    rows = read_rows("lgg_replaced_channels.csv")
     return MappingProxyType(
         {row["case"]: tuple(_SHORT[channel] for channel in row["channels_equal_to_flair"].split("+")) for row in rows}
     )
@@ -63,4 +61,8 @@ LGG = Dataset(
     depth=2,
     equal_channels=replaced_channels,
     extras=(r"data\.csv", r"readme.*"),
+    choices=(
+        Choice("--as", "2d", "2d (slices, the default) or 3d (stacks)", "target", ("2d", "3d")),
+        Choice("--only-tumour-slices", False, "leave out slices with an empty mask (2d)", "drop_empty_slices"),
+    ),
 )

@@ -32,10 +32,10 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 
 #: An archive of images never expands by more; a few bytes of zeros do.
-LARGEST_EXPANSION = 40
+MAX_EXPANSION = 40
 _CHUNK = 1 << 20
-_SMALL = 64 << 20  # the ratio means nothing below this size
-_LONGEST_PATH = 4096
+_MIN_SUSPICIOUS_BYTES = 64 << 20  # the ratio means nothing below this size
+_MAX_PATH_LENGTH = 4096
 
 _MAGIC = (
     (b"PK", "zip"),
@@ -60,7 +60,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive; ``offset`` is the place of its bytes in an uncompressed tar, -1 elsewhere."""
+    """A regular file in an archive; ``offset`` is that of its first byte in an uncompressed tar, -1 elsewhere."""
 
     name: str
     size: int
@@ -171,12 +171,12 @@ def extract(path: Path, target: Path) -> None:
             progress.step(info.size)
 
 
-def _copy(stream: IO[bytes], place: Path) -> None:
+def _copy(stream: IO[bytes], target: Path) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("wb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("wb")
     except OSError as error:
-        raise cannot_write(place, error) from error
+        raise cannot_write(target, error) from error
     with file:
         # Reading and writing may both fail, for different reasons: a damaged archive, a full disk.
         while data := stream.read(_CHUNK):
@@ -184,7 +184,7 @@ def _copy(stream: IO[bytes], place: Path) -> None:
                 file.write(data)
                 file.flush()
             except OSError as error:
-                raise cannot_write(place, error) from error
+                raise cannot_write(target, error) from error
 
 
 def read_member(path: str, name: str, offset: int, size: int) -> bytes:
@@ -244,7 +244,7 @@ def _broken_is_an_error(path: Path) -> Iterator[None]:
 def _safe_name(name: str, path: Path) -> str:
     plain = name.replace("\\", "/")
     parts = plain.split("/")
-    if len(plain) > _LONGEST_PATH or any(len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in parts):
+    if len(plain) > _MAX_PATH_LENGTH or any(len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in parts):
         raise UserError(
             f"{path} has a member whose name no file system takes: {name[:50]!r}...",
             remedy="do not use this archive",
@@ -319,9 +319,9 @@ def _no_regular_file(name: str, path: Path) -> UserError:
 
 
 def _check_expansion(total: int, archive_size: int, path: Path) -> None:
-    if total > max(LARGEST_EXPANSION * archive_size, _SMALL):
+    if total > max(MAX_EXPANSION * archive_size, _MIN_SUSPICIOUS_BYTES):
         raise UserError(
-            f"{path} would expand to more than {LARGEST_EXPANSION} times its size",
+            f"{path} would expand to more than {MAX_EXPANSION} times its size",
             remedy="if you trust it, unpack it by hand and give the folder",
             code="ARC04",
         )

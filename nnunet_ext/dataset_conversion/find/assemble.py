@@ -1,4 +1,4 @@
-"""From files with roles to cases: repetitions settled, nothing missing, every slice in its place."""
+"""Cases from files: of repeated files one is chosen, labels under odd names are found, and gaps are reported."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from itertools import chain, islice, pairwise
 from nnunet_ext.dataset_conversion.case import Case, SourceFile, clean_id, natural_key
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import Dataset
-from nnunet_ext.dataset_conversion.find.layout import Matched, Place, Root, depth_of
+from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root, depth_of
 from nnunet_ext.dataset_conversion.find.repetitions import settle
 from nnunet_ext.dataset_conversion.find.trees import trees_without_labels
 
 # Slices and parts of one case that are missed one by one: a file may be named as the billionth slice.
-_MOST_TOLD = 50
+_MAX_GAPS = 50
+_FETCH_OR_REMOVE = "fetch the case again, or remove it"
 
 
 @dataclass
@@ -28,24 +29,24 @@ class Assembled:
     unknown: list[SourceFile] = field(default_factory=list)
 
 
-def assemble(matched: Matched, sealed: frozenset[str] = frozenset()) -> Assembled:
+def assemble(matched: Matched, closed_archives: frozenset[str] = frozenset()) -> Assembled:
     """Build the cases of a dataset.
 
     Args:
         matched: its files.
-        sealed: archives whose members cannot be compared yet (dry run).
+        closed_archives: archives whose members cannot be compared yet (dry run).
     """
     findings: list[Finding] = []
-    places = settle(matched, sealed, findings)
+    entries = settle(matched, closed_archives, findings)
     unknown = list(matched.unknown)
-    _look_at_nesting(matched.dataset, places, findings)
-    fallbacks, candidates = _fallback_labels(matched, places, unknown)
-    without_labels = trees_without_labels(matched.dataset, places, fallbacks)
-    _tell_of_test_cases(without_labels, findings)
+    _check_nesting(matched.dataset, entries, findings)
+    fallbacks, candidates = _fallback_labels(matched, entries, unknown)
+    without_labels = trees_without_labels(matched.dataset, entries, fallbacks)
+    _note_test_cases(without_labels, findings)
     predicted = {name for cases in without_labels.values() for name in cases}
     cases = []
-    for name in sorted(places, key=natural_key):
-        found = places[name] + ([fallbacks[name]] if name in fallbacks else [])
+    for name in sorted(entries, key=natural_key):
+        found = entries[name] + ([fallbacks[name]] if name in fallbacks else [])
         split = "test" if found[0].split == "test" or name in predicted else "train"
         missing = _missing(matched.dataset, name, found, split, candidates.get(name, 0))
         findings += missing
@@ -53,18 +54,18 @@ def assemble(matched: Matched, sealed: frozenset[str] = frozenset()) -> Assemble
             findings.append(_odd_label(matched.dataset, name, fallbacks[name].file))
         if not missing:
             cases.append(_case(matched.dataset, name, found, split))
-    _look_for_equal_ids(cases, findings)
+    _check_equal_ids(cases, findings)
     return Assembled(cases, findings, unknown)
 
 
 # --- nesting -----------------------------------------------------------------------------------------------------
 
 
-def _look_at_nesting(dataset: Dataset, cases: Mapping[str, list[Place]], findings: list[Finding]) -> None:
+def _check_nesting(dataset: Dataset, cases: Mapping[str, list[CaseFile]], findings: list[Finding]) -> None:
     deepest: dict[Root, int] = defaultdict(int)
-    for places in cases.values():
-        for place in places:
-            deepest[place.root] = max(deepest[place.root], depth_of(place.file))
+    for entries in cases.values():
+        for entry in entries:
+            deepest[entry.root] = max(deepest[entry.root], depth_of(entry.file))
     for (_, root), depth in sorted(deepest.items()):
         parts = [part for part in root.split("/") if part and not part.endswith("!")]
         doubled = [part for part, after in pairwise(parts) if part == after]
@@ -74,14 +75,14 @@ def _look_at_nesting(dataset: Dataset, cases: Mapping[str, list[Place]], finding
             findings.append(Finding("LAY03", f"{root} lies deeper than in the published tree", file=root))
     named = re.compile(dataset.case_name, re.IGNORECASE)
     told: set[str] = set()
-    for name, places in sorted(cases.items()):
-        for place in places:
-            folder = place.file.folder.rsplit("/", 1)[-1]
-            if named.fullmatch(folder) and folder != name and place.file.folder not in told:
-                told.add(place.file.folder)
+    for name, entries in sorted(cases.items()):
+        for entry in entries:
+            folder = entry.file.folder.rsplit("/", 1)[-1]
+            if named.fullmatch(folder) and folder != name and entry.file.folder not in told:
+                told.add(entry.file.folder)
                 findings.append(
                     Finding(
-                        "NAM05", f"folder {folder} holds files of {name}; their names count", name, place.file.shown
+                        "NAM05", f"folder {folder} holds files of {name}; their names count", name, entry.file.shown
                     )
                 )
 
@@ -90,24 +91,28 @@ def _look_at_nesting(dataset: Dataset, cases: Mapping[str, list[Place]], finding
 
 
 def _fallback_labels(
-    matched: Matched, places: Mapping[str, list[Place]], unknown: list[SourceFile]
-) -> tuple[dict[str, Place], dict[str, int]]:
-    """Labels under an odd name: the only unknown file of a case's own folder that could be one.
+    matched: Matched, entries: Mapping[str, list[CaseFile]], unknown: list[SourceFile]
+) -> tuple[dict[str, CaseFile], dict[str, int]]:
+    """Labels under a name that the grammar does not know.
 
-    Returns the labels found, which leave ``unknown``, and the number of candidates where there are several.
+    A training case that has all images but no label gets the unknown file of its own folder that could be one, if there
+    is exactly one such file.
+
+    Returns:
+        Case -> its label, which leaves ``unknown``; and case -> number of candidates where there are several.
     """
     dataset = matched.dataset
     patterns = [re.compile(pattern.regex, re.IGNORECASE) for pattern in dataset.patterns if pattern.fallback]
     images = {image.role for image in dataset.images}
-    found: dict[str, Place] = {}
+    found: dict[str, CaseFile] = {}
     several: dict[str, int] = {}
     by_folder: dict[Root, list[SourceFile]] = defaultdict(list)
     for file in unknown:
         if any(pattern.fullmatch(file.name) for pattern in patterns):
             by_folder[file.source, file.folder].append(file)
-    for name, own in places.items():
-        roles = {place.role for place in own}
-        folders = {(place.file.source, place.file.folder) for place in own}
+    for name, own in entries.items():
+        roles = {entry.role for entry in own}
+        folders = {(entry.file.source, entry.file.folder) for entry in own}
         if dataset.label in roles or not images <= roles or own[0].split == "test":
             continue
         if len(folders) > 1 or own[0].root in folders:  # no folder of its own
@@ -135,7 +140,7 @@ def _odd_label(dataset: Dataset, name: str, file: SourceFile) -> Finding:
     )
 
 
-def _tell_of_test_cases(trees: Mapping[Root, Mapping[str, Place]], findings: list[Finding]) -> None:
+def _note_test_cases(trees: Mapping[Root, Mapping[str, CaseFile]], findings: list[Finding]) -> None:
     for (_, tree), cases in sorted(trees.items()):
         first = cases[min(cases, key=natural_key)]
         where = f" below {tree}" if tree else ""
@@ -149,43 +154,43 @@ def _tell_of_test_cases(trees: Mapping[Root, Mapping[str, Place]], findings: lis
         )
 
 
-def _missing(dataset: Dataset, name: str, places: Sequence[Place], split: str, candidates: int) -> list[Finding]:
+def _missing(dataset: Dataset, name: str, entries: Sequence[CaseFile], split: str, candidates: int) -> list[Finding]:
     wanted = [image.role for image in dataset.images] + ([dataset.label] if split == "train" else [])
-    numbers = sorted({place.number for place in places if place.stacked})
+    numbers = sorted({entry.number for entry in entries if entry.stacked})
     if numbers:
-        return _missing_slices(dataset, name, places, wanted, numbers)
-    have = {place.role for place in places}
+        return _missing_slices(dataset, name, entries, wanted, numbers)
+    have = {entry.role for entry in entries}
     lacking = [dataset.role_name(role) for role in wanted if role not in have]
     if not lacking:
-        return _missing_parts(dataset, name, places)
+        return _missing_parts(dataset, name, entries)
     if have == {dataset.label}:
-        return [Finding("NAM01", f"{name}: {dataset.label} without image", name, places[0].file.shown)]
+        return [Finding("NAM01", f"{name}: {dataset.label} without image", name, entries[0].file.shown)]
     which = f" ({candidates} candidates)" if candidates else ""
     return [
         Finding(
             "NAM01",
             f"{name} lacks {', '.join(lacking)}{which}",
             name,
-            _folder(places[0].file),
-            "fetch the case again, or remove it",
+            _folder(entries[0].file),
+            _FETCH_OR_REMOVE,
         )
     ]
 
 
-def _missing_parts(dataset: Dataset, name: str, places: Sequence[Place]) -> list[Finding]:
+def _missing_parts(dataset: Dataset, name: str, entries: Sequence[CaseFile]) -> list[Finding]:
     """Several masks of one case: the first has no number, the others run from 1 without gaps."""
-    have = {place.number for place in places if place.role == dataset.label}
+    have = {entry.number for entry in entries if entry.role == dataset.label}
     if not have:
         return []
     expected = chain((-1,), range(1, max(have) + 1))
-    lacking = islice((number for number in expected if number not in have), _MOST_TOLD)
+    lacking = islice((number for number in expected if number not in have), _MAX_GAPS)
     return [
         Finding(
             "NAM01",
             f"{name} lacks {dataset.label}{f' {number}' if number > 0 else ''}, but has {dataset.label} {max(have)}",
             name,
-            _folder(places[0].file),
-            "fetch the case again, or remove it",
+            _folder(entries[0].file),
+            _FETCH_OR_REMOVE,
         )
         for number in lacking
     ]
@@ -196,32 +201,23 @@ def _folder(file: SourceFile) -> str:
 
 
 def _missing_slices(
-    dataset: Dataset, name: str, places: Sequence[Place], wanted: Sequence[str], numbers: Sequence[int]
+    dataset: Dataset, name: str, entries: Sequence[CaseFile], wanted: Sequence[str], numbers: Sequence[int]
 ) -> list[Finding]:
     """Slices run from 1 to the last without gaps, each with all its files."""
-    have = {(place.role, place.number) for place in places}
-    file = _folder(places[0].file)
+    have = {(entry.role, entry.number) for entry in entries}
+    file = _folder(entries[0].file)
     found: list[Finding] = []
     for number in range(1, numbers[-1] + 1):
-        if len(found) == _MOST_TOLD:
+        if len(found) == _MAX_GAPS:
             message = f"{name} has a slice {numbers[-1]} and lacks more below it"
-            found.append(Finding("SLC01", message, name, file, "fetch the case again, or remove it"))
+            found.append(Finding("SLC01", message, name, file, _FETCH_OR_REMOVE))
             break
         lacking = [dataset.role_name(role) for role in wanted if (role, number) not in have]
         if len(lacking) == len(wanted):
-            found.append(
-                Finding("SLC01", f"{name} slice {number} missing", name, file, "fetch the case again, or remove it")
-            )
+            found.append(Finding("SLC01", f"{name} slice {number} missing", name, file, _FETCH_OR_REMOVE))
         elif lacking:
-            found.append(
-                Finding(
-                    "NAM01",
-                    f"{name} slice {number} lacks {', '.join(lacking)}",
-                    name,
-                    file,
-                    "fetch the case again, or remove it",
-                )
-            )
+            message = f"{name} slice {number} lacks {', '.join(lacking)}"
+            found.append(Finding("NAM01", message, name, file, _FETCH_OR_REMOVE))
     if numbers[0] < 1:
         found.append(Finding("SLC01", f"{name} has a slice {numbers[0]}; slices are numbered from 1", name, file))
     return found
@@ -230,22 +226,22 @@ def _missing_slices(
 # --- cases -------------------------------------------------------------------------------------------------------
 
 
-def _case(dataset: Dataset, name: str, places: Sequence[Place], split: str) -> Case:
+def _case(dataset: Dataset, name: str, entries: Sequence[CaseFile], split: str) -> Case:
     roles = [image.role for image in dataset.images] + [dataset.label]
     files = {}
     for role in roles:
-        of_role = sorted((place for place in places if place.role == role), key=lambda place: place.number)
+        of_role = sorted((entry for entry in entries if entry.role == role), key=lambda entry: entry.number)
         if of_role:
-            files[role] = tuple(place.file for place in of_role)
+            files[role] = tuple(entry.file for entry in of_role)
     make_id: Callable[[str], str] = dataset.case_id or clean_id
-    first = places[0]
+    first = entries[0]
     folders = first.file.folder.casefold().split("/")
     stratum = first.stratum or next((name for name in dataset.strata_folders if name.casefold() in folders), None)
-    numbers = tuple(sorted({place.number for place in places if place.stacked}))
+    numbers = tuple(sorted({entry.number for entry in entries if entry.stacked}))
     return Case(make_id(name), name, split, files, first.group or name, stratum, numbers=numbers)
 
 
-def _look_for_equal_ids(cases: Sequence[Case], findings: list[Finding]) -> None:
+def _check_equal_ids(cases: Sequence[Case], findings: list[Finding]) -> None:
     # Without regard to case: on some file systems two such files would be one.
     names: dict[str, str] = {}
     for case in cases:

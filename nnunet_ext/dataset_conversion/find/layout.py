@@ -20,11 +20,18 @@ Root = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file and what its name says.
+class CaseFile:
+    """A file of a case, and what its name says of it.
 
-    ``number`` is the slice or part (-1 if the name has none), ``root`` the folder (with the source's number) in which
-    the files or the folders of cases sit.
+    Args:
+        file: the file.
+        case: name of the case.
+        role: which file of the case this is, such as ``flair`` or ``seg``.
+        number: of the slice or part; -1 where the name has none.
+        stacked: whether the number is that of a slice.
+        split, group, stratum: as the grammar tells; empty where it does not.
+        root: the folder that holds all cases, of which this one may have a folder of its own: ``data`` for
+            ``data/case_1/case_1_seg.nii.gz`` and for ``data/case_1_seg.nii.gz``.
     """
 
     file: SourceFile
@@ -43,7 +50,7 @@ class Matched:
     """The files of a source as one grammar sees them."""
 
     dataset: Dataset
-    cases: dict[str, list[Place]] = field(default_factory=dict)
+    cases: dict[str, list[CaseFile]] = field(default_factory=dict)
     tables: list[SourceFile] = field(default_factory=list)
     sizes: list[SourceFile] = field(default_factory=list)
     unknown: list[SourceFile] = field(default_factory=list)
@@ -53,7 +60,18 @@ class Matched:
     def complete(self) -> list[str]:
         """Cases with all their images."""
         wanted = {image.role for image in self.dataset.images}
-        return [case for case, places in self.cases.items() if wanted <= {place.role for place in places}]
+        return [case for case, entries in self.cases.items() if wanted <= {entry.role for entry in entries}]
+
+    @property
+    def labelled(self) -> list[str]:
+        """Cases with a label."""
+        label = self.dataset.label
+        return [case for case, entries in self.cases.items() if any(entry.role == label for entry in entries)]
+
+    @property
+    def explained(self) -> frozenset[tuple[int, str]]:
+        """All files of cases: number of the source and path."""
+        return frozenset((entry.file.source, entry.file.path) for entries in self.cases.values() for entry in entries)
 
 
 @cache
@@ -74,12 +92,12 @@ def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:
     tables = [_compiled(table.name) for table in dataset.tables]
     for file in files:
         parts = file.path.replace("!/", "/").split("/")
-        place = _place(file, parts, patterns)
-        if place is not None:
+        entry = _read_name(file, parts, patterns)
+        if entry is not None:
             if depth_of(file) > dataset.depth + EXTRA_LEVELS:
                 matched.too_deep.append(file.folder)
             else:
-                matched.cases.setdefault(place.case, []).append(place)
+                matched.cases.setdefault(entry.case, []).append(entry)
         elif dataset.sizes and _compiled(dataset.sizes).fullmatch(file.name):
             matched.sizes.append(file)
         elif any(table.fullmatch(as_csv(file.name)) for table in tables):
@@ -95,16 +113,16 @@ def as_csv(name: str) -> str:
     return re.sub(r"\.xlsx?$", ".csv", name, flags=re.IGNORECASE)
 
 
-def _place(
+def _read_name(
     file: SourceFile, parts: Sequence[str], patterns: Sequence[tuple[re.Pattern[str], int, Pattern]]
-) -> Place | None:
+) -> CaseFile | None:
     for regex, count, pattern in patterns:
         found = regex.fullmatch("/".join(parts[-count:]))
         if found is None:
             continue
         groups = found.groupdict()
         number = groups.get("slice") or groups.get("part") or "-1"
-        return Place(
+        return CaseFile(
             file,
             groups["case"],
             (groups.get("role") or pattern.role).lower(),
@@ -123,15 +141,15 @@ def depth_of(file: SourceFile) -> int:
 
 
 def _set_roots(matched: Matched) -> None:
-    """The root of a file: its folder, or the folder above where a folder holds files of one case alone."""
+    """Set the root of every file: its folder, or the folder above that where its folder holds a single case."""
     cases_of: dict[Root, set[str]] = {}
-    for case, places in matched.cases.items():
-        for place in places:
-            cases_of.setdefault((place.file.source, place.file.folder), set()).add(case)
-    for case, places in matched.cases.items():
+    for case, entries in matched.cases.items():
+        for entry in entries:
+            cases_of.setdefault((entry.file.source, entry.file.folder), set()).add(case)
+    for case, entries in matched.cases.items():
         matched.cases[case] = [
-            replace(place, root=(place.file.source, _root(place.file.folder, cases_of, place.file.source)))
-            for place in places
+            replace(entry, root=(entry.file.source, _root(entry.file.folder, cases_of, entry.file.source)))
+            for entry in entries
         ]
 
 
@@ -167,19 +185,34 @@ def find(dataset: Dataset, index: Index, shown: str, others: Sequence[Dataset]) 
 
 
 def detect(datasets: Sequence[Dataset], index: Index, shown: str) -> Matched:
-    """The only dataset with complete cases.
+    """The dataset that explains the files best.
+
+    Of two datasets with complete cases, one explains more than the other if it takes every file that the other takes
+    and some besides: a mask, for example, that the other leaves over. Where both take the same files, the one that sees
+    more cases with labels explains more, and then the one that leaves fewer other files unexplained. Two datasets in
+    one source take files that the other leaves over, each of them, and so none is better.
 
     Raises:
-        UserError: LAY02 if there are two, LAY01 if there is none.
+        UserError: LAY02 if no dataset explains more than all others, LAY01 if none has complete cases.
     """
     candidates = [match(dataset, index.files) for dataset in datasets]
     complete = [matched for matched in candidates if matched.complete]
-    if len(complete) > 1:
-        names = " and ".join(matched.dataset.name for matched in complete)
-        raise UserError(f"{names} both match", file=shown, remedy="name one of them instead of auto", code="LAY02")
     if not complete:
         raise _no_layout(datasets, index, shown)
-    return complete[0]
+    for matched in complete:
+        if all(_explains_more(matched, other) for other in complete if other is not matched):
+            return matched
+    names = " and ".join(matched.dataset.name for matched in complete)
+    raise UserError(f"{names} both match", file=shown, remedy="name one of them instead of auto", code="LAY02")
+
+
+def _explains_more(one: Matched, other: Matched) -> bool:
+    """Whether one grammar explains the files better than another, as ``detect`` tells."""
+    if one.explained != other.explained:
+        return one.explained > other.explained
+    if len(one.labelled) != len(other.labelled):
+        return len(one.labelled) > len(other.labelled)
+    return len(one.unknown) < len(other.unknown)
 
 
 def _no_layout(datasets: Sequence[Dataset], index: Index, shown: str) -> UserError:
@@ -205,6 +238,6 @@ def _no_layout(datasets: Sequence[Dataset], index: Index, shown: str) -> UserErr
 def _what_is_missing(matched: Matched) -> str:
     if not matched.cases:
         return ""
-    have = {place.role for places in matched.cases.values() for place in places}
+    have = {entry.role for entries in matched.cases.values() for entry in entries}
     missing = [matched.dataset.role_name(image.role) for image in matched.dataset.images if image.role not in have]
     return f"{matched.dataset.name} ({len(matched.cases)} cases, none with {', '.join(missing) or 'all images'})"

@@ -1,4 +1,4 @@
-"""The same case twice: in two sources, in two trees of one download, or in one folder under two names."""
+"""Repeated files: a case that lies in two sources, in two folders of one download, or twice in one folder."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Mapping, Sequence
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import Dataset
-from nnunet_ext.dataset_conversion.find.layout import Matched, Place, Root
+from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz
 from nnunet_ext.dataset_conversion.progress import Progress
 
-_MOST_CONTENT = 1 << 32
+_MAX_CONTENT_BYTES = 1 << 32
 
 
-def settle(matched: Matched, sealed: frozenset[str], findings: list[Finding]) -> dict[str, list[Place]]:
-    """One file for each role (and slice, and part) of each case."""
+def settle(matched: Matched, closed_archives: frozenset[str], findings: list[Finding]) -> dict[str, list[CaseFile]]:
+    """Of all files for one role of a case (and one slice, or one part of a mask), the one that is used."""
     cases_in: dict[Root, set[str]] = defaultdict(set)
-    by_case: dict[str, dict[Root, list[Place]]] = {}
-    for name, places in matched.cases.items():
-        by_root: dict[Root, list[Place]] = defaultdict(list)
-        for place in places:
-            by_root[place.root].append(place)
-            cases_in[place.root].add(name)
+    by_case: dict[str, dict[Root, list[CaseFile]]] = {}
+    for name, entries in matched.cases.items():
+        by_root: dict[Root, list[CaseFile]] = defaultdict(list)
+        for entry in entries:
+            by_root[entry.root].append(entry)
+            cases_in[entry.root].add(name)
         by_case[name] = {root: _one_per_role(matched.dataset, name, own, findings) for root, own in by_root.items()}
     settled = {name: next(iter(roots.values())) for name, roots in by_case.items() if len(roots) == 1}
     whole_trees: dict[tuple[Root, Root], str] = {}
     with Progress("comparing copies", len(by_case) - len(settled)) as progress:
         for name, roots in by_case.items():
             if len(roots) > 1:
-                settled[name] = _merge(matched.dataset, name, roots, cases_in, sealed, whole_trees, findings)
+                settled[name] = _merge(matched.dataset, name, roots, cases_in, closed_archives, whole_trees, findings)
                 progress.step()
     findings += [_repeated_tree(first, second, difference) for (first, second), difference in whole_trees.items()]
     return settled
@@ -41,26 +41,29 @@ def settle(matched: Matched, sealed: frozenset[str], findings: list[Finding]) ->
 def _merge(
     dataset: Dataset,
     name: str,
-    by_root: Mapping[Root, list[Place]],
+    by_root: Mapping[Root, list[CaseFile]],
     cases_in: Mapping[Root, set[str]],
-    sealed: frozenset[str],
+    closed_archives: frozenset[str],
     whole_trees: dict[tuple[Root, Root], str],
     findings: list[Finding],
-) -> list[Place]:
-    """The files of a case that lies in several places: the best place, and what only the others have.
+) -> list[CaseFile]:
+    """The files of a case that lies under several roots: those of the best root, and what only the others have.
 
-    Repetitions become findings, or, where two trees of one source hold the same cases, an entry of ``whole_trees`` with
-    the first difference.
+    A repeated case becomes a finding. Where two roots of one source hold exactly the same cases, the download holds the
+    whole tree twice, which is one finding and not one a case: it becomes an entry of ``whole_trees``, pair of roots ->
+    the first difference between them, empty if there is none.
     """
     roots = sorted(by_root, key=lambda root: _preference(dataset, root, by_root[root]))
-    kept = {_slot(place): place for place in by_root[roots[0]]}
+    kept = {_slot(entry): entry for entry in by_root[roots[0]]}
     for root in roots[1:]:
-        twice = [place for place in by_root[root] if _slot(place) in kept]
-        for place in by_root[root]:
-            kept.setdefault(_slot(place), place)
+        twice = [entry for entry in by_root[root] if _slot(entry) in kept]
+        for entry in by_root[root]:
+            kept.setdefault(_slot(entry), entry)
         if not twice:
             continue
-        differing = next((place for place in twice if not _same(kept[_slot(place)].file, place.file, sealed)), None)
+        differing = next(
+            (entry for entry in twice if not _same(kept[_slot(entry)].file, entry.file, closed_archives)), None
+        )
         first = kept[_slot(twice[0])].root
         if first[0] == root[0] and cases_in[first] == cases_in[root] and len(cases_in[root]) > 1:
             known = whole_trees.setdefault((first, root), "")
@@ -72,60 +75,41 @@ def _merge(
     return list(kept.values())
 
 
-def _slot(place: Place) -> tuple[str, int]:
-    return place.role, place.number
+def _slot(entry: CaseFile) -> tuple[str, int]:
+    return entry.role, entry.number
 
 
-def _preference(dataset: Dataset, root: Root, places: Sequence[Place]) -> tuple[bool, int, bool, int, str]:
+def _preference(dataset: Dataset, root: Root, entries: Sequence[CaseFile]) -> tuple[bool, int, bool, int, str]:
     """Complete before incomplete; then the earlier source, files before archives, shallow before deep."""
-    have = {place.role for place in places}
+    have = {entry.role for entry in entries}
     complete = all(image.role in have for image in dataset.images)
     return not complete, root[0], "!" in root[1], root[1].count("/"), root[1]
 
 
-def _one_per_role(dataset: Dataset, name: str, places: list[Place], findings: list[Finding]) -> list[Place]:
+def _one_per_role(dataset: Dataset, name: str, entries: list[CaseFile], findings: list[Finding]) -> list[CaseFile]:
     """Settle files of one role within one root."""
-    slots: dict[tuple[str, int], list[Place]] = defaultdict(list)
-    for place in sorted(places, key=lambda place: (not place.file.name.lower().endswith(".gz"), place.file.path)):
-        slots[_slot(place)].append(place)
+    slots: dict[tuple[str, int], list[CaseFile]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: (not entry.file.name.lower().endswith(".gz"), entry.file.path)):
+        slots[_slot(entry)].append(entry)
     for (role, number), found in slots.items():
         if len(found) == 1:
             continue
+        second, what = found[1].file, dataset.role_name(role)
         if found[0].stacked:
-            findings.append(
-                Finding(
-                    "SLC01",
-                    f"{name} has slice {number} twice",
-                    name,
-                    found[1].file.shown,
-                    "remove one of the two files",
-                )
-            )
+            message, remedy = f"{name} has slice {number} twice", "remove one of the two files"
+            findings.append(Finding("SLC01", message, name, second.shown, remedy))
         elif all(_same(found[0].file, other.file, frozenset()) for other in found[1:]):
-            findings.append(
-                Finding(
-                    "DUP01",
-                    f"{name} holds {dataset.role_name(role)} twice with equal content; one is used",
-                    name,
-                    found[1].file.shown,
-                )
-            )
+            message = f"{name} holds {what} twice with equal content; one is used"
+            findings.append(Finding("DUP01", message, name, second.shown))
         else:
-            findings.append(
-                Finding(
-                    "NAM02",
-                    f"{name}: two files for {dataset.role_name(role)}",
-                    name,
-                    found[1].file.shown,
-                    f"keep it or {found[0].file.name}",
-                )
-            )
+            remedy = f"keep it or {found[0].file.name}"
+            findings.append(Finding("NAM02", f"{name}: two files for {what}", name, second.shown, remedy))
     return [found[0] for found in slots.values()]
 
 
-def _same(first: SourceFile, second: SourceFile, sealed: frozenset[str]) -> bool:
+def _same(first: SourceFile, second: SourceFile, closed_archives: frozenset[str]) -> bool:
     """Whether two files hold the same bytes, compressed or not."""
-    if first.location in sealed or second.location in sealed:
+    if first.location in closed_archives or second.location in closed_archives:
         return first.size == second.size
     zipped = [file.name.lower().endswith(".gz") for file in (first, second)]
     if zipped[0] == zipped[1] and first.size == second.size and read(first) == read(second):
@@ -141,7 +125,7 @@ def _digest(file: SourceFile, compressed: bool) -> bytes:
     """Of the content, which may be far larger than the file."""
     parts = gz.parts(read(file))
     digest = hashlib.sha256()
-    for piece in gz.pieces(parts, _MOST_CONTENT, file.shown) if compressed else parts:
+    for piece in gz.pieces(parts, _MAX_CONTENT_BYTES, file.shown) if compressed else parts:
         digest.update(piece)
     return digest.digest()
 
@@ -159,7 +143,7 @@ def _repeated_tree(first: Root, second: Root, difference: str) -> Finding:
     return Finding("LAY04", f"{second[1]} repeats {first[1] or 'the top folder'}; the latter is used")
 
 
-def _repeated_case(name: str, again: Place, differing: Place | None) -> Finding:
+def _repeated_case(name: str, again: CaseFile, differing: CaseFile | None) -> Finding:
     if differing is None:
         return Finding("DUP01", f"{name} occurs twice with equal content; one is used", name, again.file.shown)
     return Finding(

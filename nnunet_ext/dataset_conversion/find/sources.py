@@ -13,9 +13,10 @@ from nnunet_ext.dataset_conversion.writing import cannot_write
 from nnunet_ext.errors import UserError
 
 #: Folders are searched this deep: the deepest known tree and four levels more.
-DEEPEST = 8
+MAX_DEPTH = 8
 _JUNK = ("__macosx", ".ds_store", "thumbs.db", "desktop.ini")
-#: What makes an archive useless, but not dangerous: beside data that is complete without it, it does no harm.
+#: Codes of archives that cannot be used but are not dangerous: where the data is complete without them, the user may
+#: leave them out.
 _USELESS = ("ARC01", "ARC05", "ARC06", "NAM04")
 _UNFINISHED = (".crdownload", ".part", ".download")
 
@@ -24,15 +25,18 @@ _UNFINISHED = (".crdownload", ".part", ".download")
 class Index:
     """Every file of the sources, in the order of sources and names.
 
-    ``skipped`` counts hidden files and leftovers of other programs; ``too_deep`` names folders below the deepest level;
-    ``sealed`` archives (dry run only) are known by name alone; ``unopened`` says of archives found in a folder why they
-    could not be opened.
+    Args:
+        files: all of them; members of archives as well.
+        skipped: number of hidden files and leftovers of other programs.
+        too_deep: folders below the deepest level.
+        closed_archives: archives whose files are known by name alone (in a dry run, which unpacks nothing).
+        unopened: why archives that were found in a folder could not be opened.
     """
 
     files: tuple[SourceFile, ...]
     skipped: int = 0
     too_deep: tuple[str, ...] = ()
-    sealed: frozenset[str] = frozenset()
+    closed_archives: frozenset[str] = frozenset()
     unopened: tuple[UserError, ...] = ()
 
 
@@ -60,7 +64,7 @@ def index(sources: list[Path], excluded: list[Path], extract_to: Path | None) ->
     """
     files: list[SourceFile] = []
     unopened: list[UserError] = []
-    sealed: set[str] = set()
+    closed_archives: set[str] = set()
     walk = _Walk({_identity(folder) for folder in excluded if folder.exists()})
     for number, source in enumerate(sources):
         itself = not _is_folder(source)
@@ -75,12 +79,12 @@ def index(sources: list[Path], excluded: list[Path], extract_to: Path | None) ->
                     found, closed = [file], False
                 files += found
                 if closed:
-                    sealed.add(file.location)
+                    closed_archives.add(file.location)
             else:
                 files.append(file)
     kept = [file for file in files if not is_junk(file.path)]
     skipped = walk.skipped + len(files) - len(kept)
-    return Index(tuple(kept), skipped, tuple(walk.too_deep), frozenset(sealed), tuple(unopened))
+    return Index(tuple(kept), skipped, tuple(walk.too_deep), frozenset(closed_archives), tuple(unopened))
 
 
 def is_junk(path: str) -> bool:
@@ -119,7 +123,7 @@ def _walk(number: int, folder: str, prefix: str, depth: int, walk: _Walk) -> Ite
     if identity in walk.visited or identity in walk.excluded:
         return
     walk.visited.add(identity)
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         walk.too_deep.append(folder)
         return
     try:

@@ -20,7 +20,7 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.files import parse_json, read_regular_file
 
 # Bytes of a table of a download; the published ones take less than 1 MB.
-_MOST = 1 << 26
+_MAX_BYTES = 1 << 26
 _MEANINGLESS = ("", "na", "n/a", "none", "nan", "-")
 
 
@@ -44,8 +44,8 @@ def decode(data: bytes) -> str:
 
 
 def _text(file: SourceFile) -> str:
-    if file.size > _MOST:
-        raise UserError(f"{file.shown} is larger than the {_MOST >> 20} MiB that a table may have")
+    if file.size > _MAX_BYTES:
+        raise UserError(f"{file.shown} is larger than the {_MAX_BYTES >> 20} MiB that a table may have")
     return decode(read(file))
 
 
@@ -121,12 +121,12 @@ def _facts(table: Table, file: SourceFile) -> dict[str, dict[str, str]]:
     except csv.Error as error:
         raise UserError(f"{file.shown} is no table: {error}") from error
     header = [cell.casefold() for cell in rows[0]] if rows else []
-    place = {name: _column(regex, header) for name, regex in {"": table.key, **table.columns}.items()}
-    if place[""] is None:
+    columns = {name: _column(regex, header) for name, regex in {"": table.key, **table.columns}.items()}
+    if columns[""] is None:
         raise UserError(f"{file.shown} has no column of this release's names")
     facts = {}
     for row in rows[1:]:
-        values = {name: row[column] for name, column in place.items() if column is not None and column < len(row)}
+        values = {name: row[column] for name, column in columns.items() if column is not None and column < len(row)}
         values = {name: value for name, value in values.items() if value.casefold() not in _MEANINGLESS}
         if "" in values:
             facts[values.pop("")] = values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-_LARGEST_HEADER = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 _READ_WHOLE = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -25,7 +25,7 @@ class TarHeader(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> TarHeader:
         header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (header.type in _READ_WHOLE and header.size > _LARGEST_HEADER):
+        if header.size < 0 or (header.type in _READ_WHOLE and header.size > _MAX_HEADER_BYTES):
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header
 

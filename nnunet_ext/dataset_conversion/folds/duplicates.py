@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from nnunet_ext.dataset_conversion.checks import Finding
@@ -10,37 +10,35 @@ from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 
 
-class Groups:
-    """Sets of cases that must stay together; sets that share a case are one (union-find)."""
+def merged_groups(group_of: Mapping[str, str], together: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Groups after those of some pairs of cases have become one, which bears the first of their names.
 
-    def __init__(self, group_of: Mapping[str, str]) -> None:
-        self._parent: dict[str, str] = {}
-        self._group_of = dict(group_of)
+    Args:
+        group_of: case -> group.
+        together: pairs of cases that must stay together.
+    """
+    from scipy.cluster.hierarchy import DisjointSet  # takes a while to import
 
-    def merge(self, case: str, other: str) -> None:
-        """Keep the groups of two cases together."""
-        first, second = sorted((self._find(self._group_of[case]), self._find(self._group_of[other])))
-        if first != second:
-            self._parent[second] = first
-
-    def _find(self, group: str) -> str:
-        while group in self._parent:
-            group = self._parent[group]
-        return group
-
-    def __getitem__(self, case: str) -> str:
-        return self._find(self._group_of[case])
+    groups = DisjointSet(group_of.values())
+    for case, other in together:
+        groups.merge(group_of[case], group_of[other])
+    name_of = {group: min(members) for members in groups.subsets() for group in members}
+    return {case: name_of[group] for case, group in group_of.items()}
 
 
 def group_duplicates(
     plan: Plan, tasks: Mapping[str, Task], results: Sequence[CaseResult]
 ) -> tuple[list[Finding], dict[str, str]]:
-    """DUP03 and DUP04 for cases that hold the same or nearly the same image, and the groups after merging theirs.
+    """Find cases that hold the same image (DUP03) or nearly the same one (DUP04), and keep them in one group.
 
-    Of cases that share a group already nothing is said, except for pictures, where repetitions are looked for (info).
+    Of cases that are in one group already nothing is said, unless the dataset is searched for near duplicates: then
+    each known repetition is an info.
+
+    Returns:
+        The findings, and identifier of nnU-Net -> group, after groups that hold the same image have become one.
     """
     own = {result.case: (result.outputs[0] if result.outputs else "") for result in results}
-    groups = Groups(plan.groups)
+    together = []
     first: dict[str, str] = {}
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for result in results:
@@ -71,8 +69,8 @@ def group_duplicates(
             )
         )
         if both:
-            groups.merge(own[one], own[two])
-    return findings, {identifier: groups[identifier] for identifier in plan.groups}
+            together.append((own[one], own[two]))
+    return findings, merged_groups(plan.groups, together) if together else dict(plan.groups)
 
 
 def close_pairs(hashes: Sequence[str], distance: int) -> list[tuple[int, int]]:

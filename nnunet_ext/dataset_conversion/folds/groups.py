@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.choices import chosen
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find.tables import read_groups
 from nnunet_ext.dataset_conversion.folds.given_splits import read_splits
@@ -17,7 +18,7 @@ from nnunet_ext.dataset_conversion.options import Options
 
 def officially_divided(dataset: Dataset, cases: Sequence[Case], options: Options) -> tuple[list[Case], list[Finding]]:
     """The published test cases as such, and SPL09 for cases of which the publication does not speak."""
-    if dataset.official_split is None or options.official_split is False:
+    if dataset.official_split is None or chosen(dataset, options.choices, "official_split") is False:
         return list(cases), []
     table = {name.casefold(): split for name, split in dataset.official_split().items()}
     divided = [replace(case, split=table.get(case.name.casefold(), case.split)) for case in cases]

@@ -52,7 +52,7 @@ def decompress(data: bytes, limit: int, file: str) -> bytes:
     stream = _library.decompressobj(_GZIP)
     content = _expand(stream, data, limit + 1, file)
     if len(content) > limit:
-        _look_for_damage(stream, file)
+        _read_to_damage(stream, file)
         return content
     if not stream.eof:
         raise _damaged(file, True)
@@ -127,7 +127,7 @@ def _expand(stream: Any, data: bytes, most: int, file: str) -> bytes:
         raise _damaged(file, "truncated" in str(error) or "end of input" in str(error).lower()) from error
 
 
-def _look_for_damage(stream: Any, file: str) -> None:
+def _read_to_damage(stream: Any, file: str) -> None:
     """Read on without keeping anything: a stream that is longer than it should be may be so because it is damaged."""
     for _ in range(_FURTHER_STEPS):
         if stream.eof:

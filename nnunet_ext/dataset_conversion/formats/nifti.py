@@ -12,9 +12,9 @@ from nnunet_ext.errors import UserError
 #: Bytes of a file that hold its header.
 HEADER_BYTES = 352
 #: Voxels of the largest image that is read, 1024 x 1024 x 1024: a header may declare what no memory holds.
-MOST_VOXELS = 1 << 30
+MAX_VOXELS = 1 << 30
 #: Bytes before the first voxel: the header and its extensions.
-MOST_OFFSET = 1 << 28
+MAX_OFFSET = 1 << 28
 _SIZE, _NIFTI_2_SIZE = 348, 540
 _SCALARS = "uif"
 
@@ -90,7 +90,7 @@ def _parsed(header, file: str) -> Header:  # type: ignore[no-untyped-def]
             code="GEO05",
             remedy="give one volume with more than one voxel along each axis",
         )
-    if math.prod(shape[:3]) > MOST_VOXELS:
+    if math.prod(shape[:3]) > MAX_VOXELS:
         raise UserError(
             f"{file} declares {'x'.join(map(str, shape))} voxels, more than fit into memory",
             code="IO01",
@@ -106,7 +106,7 @@ def _parsed(header, file: str) -> Header:  # type: ignore[no-untyped-def]
     spacing = (abs(float(header["pixdim"][1])), abs(float(header["pixdim"][2])), abs(float(header["pixdim"][3])))
     affine = _affine(header, spacing, file)
     slope, inter = header.get_slope_inter()
-    if not math.isfinite(header["vox_offset"]) or header["vox_offset"] > MOST_OFFSET:
+    if not math.isfinite(header["vox_offset"]) or header["vox_offset"] > MAX_OFFSET:
         raise UserError(
             f"{file} has a damaged NIfTI header: no place of voxels", code="IO01", remedy="fetch the file again"
         )

@@ -18,7 +18,7 @@ def dataset_json(plan: Plan, options: Options, training: int, rule: str | None) 
         "channel_names": {
             str(number): RGB_NORMS[options.rgb_norm] or name for number, name in enumerate(dataset.channels)
         },
-        "labels": {name: list(value) if isinstance(value, tuple) else value for name, value in labels.names.items()},
+        "labels": labels.names_for_json,
         "numTraining": training,
         "file_ending": target.file_ending,
     }
@@ -37,7 +37,7 @@ def dataset_json(plan: Plan, options: Options, training: int, rule: str | None) 
             "version": __version__,
             "channels": list(dataset.channels),
             "resize": list(options.resize) if options.resize else None,
-            "label_map": {str(source): ours for source, ours in sorted(labels.forward.items())},
+            "label_map": labels.forward_for_json,
             "splits": rule,
         },
     }

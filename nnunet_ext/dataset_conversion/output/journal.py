@@ -20,11 +20,11 @@ from nnunet_ext.forms import check_form
 
 NAME = ".convert.jsonl"
 # The journal of 10,000 cases with four images each takes about 30 MB.
-_MOST = 1 << 28
+_MAX_BYTES = 1 << 28
 
 
 def signature(case: Case) -> str:
-    """Changes when a case has other files, or its files other sizes."""
+    """A checksum over identifier, split, names and sizes of a case's files: a case whose files changed has another."""
     files = [(role, file.path, file.size) for role, file in case.all_files]
     return hashlib.sha256(json.dumps([case.id, case.split, files]).encode()).hexdigest()
 
@@ -83,7 +83,7 @@ class Journal:
             return
         _check_kind(self._path, stat.S_ISREG, "file")
         try:
-            data = read_regular_file(self._path, _MOST)
+            data = read_regular_file(self._path, _MAX_BYTES)
         except UserError as error:
             raise _not_ours(self._path, error.message) from error
         good = 0

@@ -14,7 +14,7 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 
 # A process number and the name of a machine.
-_MOST = 1 << 10
+_MAX_BYTES = 1 << 10
 
 
 @contextmanager
@@ -66,13 +66,17 @@ def _remove_if_stale(lock: Path, folder: Path) -> None:
 def _content(lock: Path) -> str:
     """What a lock says; nothing where it is no lock of ours."""
     try:
-        return read_regular_file(lock, _MOST).decode("utf-8")
+        return read_regular_file(lock, _MAX_BYTES).decode("utf-8")
     except (UserError, UnicodeDecodeError):
         return ""
 
 
 def _take_away(lock: Path, content: str) -> None:
-    """Remove a lock of that content; one that another start has put in its place meanwhile is put back."""
+    """Remove a lock that has this content.
+
+    Between our reading it and our removing it another process may have taken the lock over: the file that was moved
+    away then has other content and is put back.
+    """
     aside = lock.with_name(f"{lock.name}.{os.getpid()}")
     try:
         lock.rename(aside)

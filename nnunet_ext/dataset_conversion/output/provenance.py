@@ -12,6 +12,7 @@ from typing import Any
 from nnunet_ext import __version__
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.checks import Finding, count_by_code
+from nnunet_ext.dataset_conversion.choices import in_full
 from nnunet_ext.dataset_conversion.description import LabelMap
 from nnunet_ext.dataset_conversion.options import MAX_USER_FILE_BYTES, Options
 from nnunet_ext.dataset_conversion.plan import Plan
@@ -23,14 +24,16 @@ from nnunet_ext.files import read_regular_file
 _SHOWN = 100
 
 
-def choices(plan: Plan, options: Options) -> dict[str, Any]:
-    """The options that decide what is written. Two runs that differ in one of them cannot share their work."""
+def deciding_options(plan: Plan, options: Options) -> dict[str, Any]:
+    """The options that decide what is written, those of the dataset alone last.
+
+    Two runs that differ in one of them cannot share their work.
+    """
     groups = options.groups and _digest(options.groups)
     given = options.splits
     if isinstance(given, str):
         given = _digest(given)
     return {
-        "as": plan.destination.target_key,
         "link": options.link,
         "splits": given,
         "seed": options.seed,
@@ -39,11 +42,9 @@ def choices(plan: Plan, options: Options) -> dict[str, Any]:
         "allow": sorted(options.allow),
         "limit": options.limit,
         "exclude_overlap": sorted(options.exclude_overlap),
-        "only_tumour_slices": options.only_labelled,
-        "official_split": plan.destination.dataset.official_split is not None and options.official_split is not False,
-        "with_normal": options.with_normal,
         "resize": list(options.resize) if options.resize else None,
         "rgb_norm": options.rgb_norm,
+        **in_full(plan.destination.dataset, options.choices),
     }
 
 
@@ -66,7 +67,7 @@ def header(plan: Plan, options: Options, state: str, run: Mapping[str, Any]) -> 
         "folder": plan.destination.folder_name,
         "nnunet_ext": __version__,
         "nnunetv2": nnunet,
-        "options": choices(plan, options),
+        "options": deciding_options(plan, options),
         "run": dict(run),
     }
 
@@ -101,8 +102,10 @@ def check_same_run(record: Mapping[str, Any], plan: Plan, options: Options) -> N
     sources = [str(source.resolve()) for source in plan.sources]
     if record["run"]["sources"] != sources:
         raise refuse(f"from another source ({', '.join(record['run']['sources'])})")
-    for name, value in choices(plan, options).items():
-        old = record["options"].get(name)
+    # A record of a version that did not know a choice of the dataset was made with its default.
+    recorded = {**in_full(plan.destination.dataset, {}), **record["options"]}
+    for name, value in deciding_options(plan, options).items():
+        old = recorded.get(name)
         if old != value and not (name == "allow" and set(old or ()) <= set(value)):
             raise refuse(f"with other options ({name} was {str(old)[:_SHOWN]}, now {value})")
 
@@ -157,8 +160,8 @@ def finished(
 
 def _label_map(labels: LabelMap) -> dict[str, Any]:
     return {
-        "names": {name: list(value) if isinstance(value, tuple) else value for name, value in labels.names.items()},
-        "forward": {str(source): ours for source, ours in sorted(labels.forward.items())},
+        "names": labels.names_for_json,
+        "forward": labels.forward_for_json,
         "inverse": None if labels.lossy else {str(ours): source for ours, source in sorted(labels.inverse.items())},
     }
 
@@ -194,7 +197,7 @@ def _plain(finding: Finding, sources: Sequence[Path]) -> dict[str, str]:
 
 
 def relative(text: str, sources: Sequence[Path]) -> str:
-    """A message without the place of the sources, so that a moved source gives the same record."""
+    """A message without the folder of the sources, so that a source that was moved gives the same record."""
     for source in sources:
         base = source if source.is_dir() else source.parent
         text = text.replace(f"{base}{os.sep}", "")

@@ -16,8 +16,8 @@ from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 
-_MOST = 8 * nifti.MOST_VOXELS + nifti.MOST_OFFSET
-_MOST_OF_PICTURE = 1 << 30
+_MAX_BYTES = 8 * nifti.MAX_VOXELS + nifti.MAX_OFFSET
+_MAX_PICTURE_BYTES = 1 << 30
 _STEP = 1 << 20
 
 
@@ -62,12 +62,12 @@ def unchanged(folder: Path, record: dict[str, Any]) -> bool:
     path = folder / record["path"]
     try:
         if record["of"] == "content" and path.suffix == ".png":
-            picture = read_regular_file(path, min(record["size"], _MOST_OF_PICTURE))
+            picture = read_regular_file(path, min(record["size"], _MAX_PICTURE_BYTES))
             same_size = len(picture) == record["size"]
             return same_size and sha256(pictures.raw_pixels(picture, str(path))) == record["sha256"]
         data: Iterator[bytes] = _parts(path, record["size"])
         if record["of"] == "content" and path.name.endswith(".gz"):
-            data = gz.pieces(data, _MOST, str(path))
+            data = gz.pieces(data, _MAX_BYTES, str(path))
         return _digest(data) == record["sha256"]
     except (OSError, ValueError, UserError):
         return False
@@ -83,7 +83,7 @@ def _parts(path: Path, size: int) -> Iterator[bytes]:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size or size > _MOST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size or size > _MAX_BYTES:
             raise ValueError(f"{path} is no file of {size} bytes")
         while data := file.read(min(_STEP, size)):
             size -= len(data)
@@ -95,4 +95,4 @@ def _digest(data: Iterator[bytes]) -> str:
     for piece in data:
         digest.update(piece)
         total += len(piece)
-    return digest.hexdigest() if total <= _MOST else ""
+    return digest.hexdigest() if total <= _MAX_BYTES else ""

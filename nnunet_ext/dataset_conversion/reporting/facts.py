@@ -33,12 +33,9 @@ def as_json(dataset: Dataset) -> dict[str, Any]:
                 "default_id": target.dataset_id,
                 "folder": f"Dataset{target.dataset_id:03d}_{target.folder_name}",
                 "file_ending": target.file_ending,
-                "labels": {
-                    name: list(value) if isinstance(value, tuple) else value
-                    for name, value in target.labels.names.items()
-                },
+                "labels": target.labels.names_for_json,
                 "regions_class_order": list(target.labels.regions_class_order),
-                "label_map": {str(source): ours for source, ours in sorted(target.labels.forward.items())},
+                "label_map": target.labels.forward_for_json,
             }
             for key, target in dataset.targets.items()
         },
@@ -59,8 +56,9 @@ def as_text(dataset: Dataset) -> str:
         ),
         ("channels", ", ".join(f"{number} {name}" for number, name in enumerate(dataset.channels))),
     ]
+    choice = dataset.choice("target")
     for key, target in dataset.targets.items():
-        option = f" (--as {key})" if len(dataset.targets) > 1 else ""
+        option = f" ({choice.flag} {key})" if choice is not None else ""
         rows.append(("becomes", f"Dataset{target.dataset_id:03d}_{target.folder_name}, {target.file_ending}{option}"))
     labels = dataset.default_target.labels
     rows += [
@@ -96,8 +94,9 @@ def _cases(dataset: Dataset) -> str:
     if official:
         return f"{official['train']} for training, {official['test']} for testing (official split)"
     text = f"{dataset.cases - dataset.normal_cases} for training"
+    choice = dataset.choice("normal")
     if dataset.normal_cases:
-        text += f", {dataset.normal_cases} {dataset.normal} (--with-normal)"
+        text += f", {dataset.normal_cases} {dataset.normal}" + (f" ({choice.flag})" if choice is not None else "")
     return text + (f", {dataset.test_cases} without labels" if dataset.test_cases is not None else "")
 
 

@@ -235,9 +235,10 @@ def test_options_for_pictures_are_refused_in_one_line_elsewhere(command, tmp_pat
         (("brats2021", "--rgb-norm", "0_1"), "--rgb-norm is for pictures, and brats2021 is made of volumes"),
         (("busi", "--resize", "224"), '--resize: "224" is no size - give width and height, such as 224x224'),
         (("busi", "--resize", "2x2"), "--resize: 2x2 is no size"),
-        (("busi", "--no-official-split", "--with-normal"), "source not found"),
-        (("kvasir-seg", "--with-normal"), "--with-normal: kvasir-seg has no cases without lesion"),
-        (("busi", "--official-split"), "--official-split: none is known of busi"),
+        (("busi", "--with-normal"), "source not found"),
+        (("busi", "--no-official-split"), "--no-official-split is no option of busi - its own options: --with-normal"),
+        (("kvasir-seg", "--with-normal"), "--with-normal is no option of kvasir-seg"),
+        (("busi", "--official-split"), "--official-split is no option of busi"),
     ):
         outcome = command("convert", *arguments, "-i", tmp_path / "nowhere")
         assert outcome.code == 2

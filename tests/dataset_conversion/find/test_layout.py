@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
+from nnunet_ext.dataset_conversion.datasets.busi import BUSI
+from nnunet_ext.dataset_conversion.description import Dataset, Image
 from nnunet_ext.dataset_conversion.find.layout import detect, find, match
 from nnunet_ext.dataset_conversion.find.sources import Index, index
 from nnunet_ext.errors import UserError
@@ -142,3 +145,43 @@ def test_an_unknown_dataset_name_gets_a_suggestion() -> None:
 @pytest.mark.parametrize("spelling", ["brats2021", "BraTS2021", "BraTS-2021", "brats_2021"])
 def test_spelling_of_a_name_does_not_matter(spelling: str) -> None:
     assert get(spelling).name == "brats2021"
+
+
+# --- datasets that are alike --------------------------------------------------------------------------------------
+
+
+def with_masks_named(name: str, mask: str) -> Dataset:
+    """BUSI, but for the names of its masks."""
+    image, own = BUSI.patterns
+    return replace(BUSI, name=name, patterns=(image, replace(own, regex=own.regex.replace("_mask", mask))))
+
+
+@pytest.mark.parametrize("mask", ["_mask", "_tumor"])
+def test_datasets_that_differ_in_the_names_of_their_labels_are_told_apart(tmp_path: Path, mask: str) -> None:
+    alike = [with_masks_named("one", "_mask"), with_masks_named("other", "_tumor")]
+    found = indexed(touch(tmp_path, "benign (1).png", f"benign (1){mask}.png", "benign (2).png"))
+    for datasets in (alike, alike[::-1]):
+        assert detect(datasets, found, "source").dataset.name == {"_mask": "one", "_tumor": "other"}[mask]
+
+
+def test_datasets_that_take_the_same_files_for_other_roles_differ_in_their_labels(tmp_path: Path) -> None:
+    image, mask = BUSI.patterns
+    masks_are_images = replace(
+        BUSI, name="odd", patterns=(image, replace(mask, role="second")), images=(*BUSI.images, Image("second", ("G",)))
+    )
+    found = indexed(touch(tmp_path, "benign (1).png", "benign (1)_mask.png"))
+    for datasets in ([BUSI, masks_are_images], [masks_are_images, BUSI]):
+        assert detect(datasets, found, "source").dataset is BUSI
+
+
+def test_datasets_that_differ_in_nothing_but_what_lies_beside_the_cases_are_told_apart(tmp_path: Path) -> None:
+    with_table = replace(BUSI, name="other", extras=(*BUSI.extras, r"lesions\.csv"))
+    found = indexed(touch(tmp_path, "benign (1).png", "benign (1)_mask.png", "lesions.csv"))
+    assert detect([BUSI, with_table], found, "source").dataset is with_table
+
+
+def test_where_nothing_tells_two_datasets_apart_the_user_must(tmp_path: Path) -> None:
+    alike = [with_masks_named("one", "_mask"), with_masks_named("other", "_tumor")]
+    found = indexed(touch(tmp_path, "benign (1).png"))
+    with pytest.raises(UserError, match="LAY02: one and other both match"):
+        detect(alike, found, "source")

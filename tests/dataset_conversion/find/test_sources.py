@@ -12,7 +12,7 @@ import pytest
 
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.find import archives
-from nnunet_ext.dataset_conversion.find.sources import DEEPEST, Index, index, is_junk, read
+from nnunet_ext.dataset_conversion.find.sources import MAX_DEPTH, Index, index, is_junk, read
 from nnunet_ext.errors import UserError
 
 FILES = {"a/one.txt": b"one", "a/b/two.txt": b"two, longer", "three.txt": b"3" * 700}
@@ -98,7 +98,7 @@ def test_the_output_folder_is_not_searched(tmp_path: Path) -> None:
 
 
 def test_folders_nested_too_deep_are_named(tmp_path: Path) -> None:
-    deep = "/".join("abcdefghijkl"[: DEEPEST + 1])
+    deep = "/".join("abcdefghijkl"[: MAX_DEPTH + 1])
     found = index([write(tmp_path / "source", {**FILES, f"{deep}/x.txt": b"x"})], [], None)
     assert contents(found) == FILES
     assert [Path(folder).name for folder in found.too_deep] == [deep[-1]]
@@ -123,7 +123,7 @@ def test_compressed_tars_are_unpacked_for_a_conversion_and_only_listed_in_a_dry_
     expected = {f"download.tar.{mode[2:]}!/{name}": data for name, data in FILES.items()}
     listed = index([source], [], None)
     assert {file.path: file.size for file in listed.files} == {name: len(data) for name, data in expected.items()}
-    assert listed.sealed
+    assert listed.closed_archives
     found = index([source], [], tmp_path / "extract")
     assert contents(found) == expected
     assert not any(file.linkable for file in found.files), "a link would point into the deleted extraction"

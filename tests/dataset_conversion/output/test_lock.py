@@ -17,7 +17,7 @@ import pytest
 
 from nnunet_ext.dataset_conversion import convert as converting
 from nnunet_ext.dataset_conversion import record_forms
-from nnunet_ext.dataset_conversion.output import place
+from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.output.journal import NAME, only_begun
 from nnunet_ext.dataset_conversion.output.lock import _take_away, is_running, locked
 from nnunet_ext.dataset_conversion.writing import link_is_expected
@@ -189,7 +189,7 @@ def test_a_finished_conversion_is_not_taken_for_that_of_a_changed_source(
         convert_to("brats2021", brats2021)
 
 
-@pytest.mark.parametrize("options", [{}, {"target": "3d"}, {"only_labelled": True}])
+@pytest.mark.parametrize("options", [{}, {"choices": {"as": "3d"}}, {"choices": {"only_tumour_slices": True}}])
 def test_an_unchanged_source_of_slices_is_known_again(lgg: Path, convert_to: Convert, options: dict[str, Any]) -> None:
     assert not convert_to("lgg", lgg, **options).already
     assert convert_to("lgg", lgg, **options).already
@@ -204,7 +204,7 @@ def test_a_second_run_removes_a_journal_that_was_left_and_does_not_warn_of_the_f
     (preprocessed / "dataset_fingerprint.json").write_text("{}")
     (folder / NAME).write_text("")
     monkeypatch.setenv("nnUNet_preprocessed", str(preprocessed.parent))
-    assert [finding.code for finding in place.look_at_preprocessed(FOLDER, None)] == ["OUT06"]
+    assert [finding.code for finding in nnunet_folders.check_preprocessed(FOLDER, None)] == ["OUT06"]
     again = convert_to("brats2021", brats2021)
     assert again.already
     assert "OUT06" not in [finding.code for finding in again.findings]

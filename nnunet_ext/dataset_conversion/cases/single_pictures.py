@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_ext.dataset_conversion.case import SourceFile
-from nnunet_ext.dataset_conversion.cases.decode import map_masks, read_pictures, resize_case, write_picture
+from nnunet_ext.dataset_conversion.cases.decode import map_masks, read_pictures, resize_case
+from nnunet_ext.dataset_conversion.cases.image_checks import note_constant, note_digest, unpublished_shape
+from nnunet_ext.dataset_conversion.cases.outputs import keep_file, write_picture
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.find.sources import read
-from nnunet_ext.dataset_conversion.formats import gz, pictures
+from nnunet_ext.dataset_conversion.formats import pictures
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.writing import Files, link_is_expected
 from nnunet_ext.errors import UserError
@@ -60,7 +62,7 @@ def run(task: Task) -> CaseResult:
     if image is None or result.failed:
         return result
     result.shape, result.spacing = [image.shape[2], image.shape[1]], [1.0, 1.0]
-    _look_at_picture(task, image[0], result)
+    _check_picture(task, image[0], result)
     mapped = None
     if masks is not None:
         mapped = map_masks(task, image, _united(task, masks, result), result)
@@ -75,7 +77,9 @@ def run(task: Task) -> CaseResult:
             # The way back leads to the first mask: the others are part of it.
             result.source_labels = {case.id: [case.files[dataset.label][0].path]}
         if task.details:
-            _keep(task, files, result)
+            role = dataset.images[0].role
+            source = next(source for source in result.sources if source["role"] == role)
+            keep_file(files, result, task.image_path(case.id, 0), case.files[role][0], task.link, source)
         else:
             operation = "resize" if resized is not image else "decode"
             write_picture(files, result, task.image_path(case.id, 0), operation, resized[0])
@@ -88,36 +92,21 @@ def _united(task: Task, masks: np.ndarray, result: CaseResult) -> np.ndarray:
     """All masks as one: (1, Y, X)."""
     if len(masks) > 1:
         name, file = task.case.name, task.case.files[task.dataset.label][0].shown
-        result.add([Finding("LAB07", f"{name}: {len(masks)} masks united", name, file)], task.policy)
+        task.note(result, "LAB07", f"{name}: {len(masks)} masks united", file)
     united: np.ndarray = masks.max(axis=0, keepdims=True)
     return united
 
 
-def _look_at_picture(task: Task, pixels: np.ndarray, result: CaseResult) -> None:
+def _check_picture(task: Task, pixels: np.ndarray, result: CaseResult) -> None:
     """A constant picture, a size other than published, and what is needed to find duplicates."""
     case = task.case
     file = case.files[task.dataset.images[0].role][0].shown
     constant = pixels.min() == pixels.max()
-    result.digests.append("" if constant else gz.digest(np.ascontiguousarray(pixels).reshape(-1)))
+    note_digest(result, pixels, constant)
     if constant:
-        message = f"{case.name}: the picture is {pixels.min()} everywhere"
-        result.add([Finding("IMG01", message, case.name, file, "fetch it again, or --allow IMG01")], task.policy)
+        note_constant(task, result, "the picture", pixels.min(), file)
     elif task.dataset.near_duplicates is not None:
         result.fingerprint = pictures.difference_hash(pixels)
-    if case.published_shape and tuple(result.shape) != case.published_shape:
-        found, published = ("x".join(map(str, size)) for size in (result.shape, case.published_shape))
-        message = f"{case.name} has {found} pixels, the download's table says {published}"
-        result.add([Finding("GEO07", message, case.name, file)], task.policy)
-
-
-def _keep(task: Task, files: Files, result: CaseResult) -> None:
-    """Link or copy the picture's own file."""
-    role = task.dataset.images[0].role
-    file, path = task.case.files[role][0], task.image_path(task.case.id, 0)
-    how = files.link(path, file.location, task.link) if file.linkable and task.link != "copy" else None
-    if how is None:
-        files.write(path, read(file))
-    source = next(source for source in result.sources if source["role"] == role)
-    result.files.append(
-        {"path": path, "operation": how or "copy", "size": source["size"], "sha256": source["sha256"], "of": "file"}
-    )
+    if case.published_shape:
+        text = "has {found} pixels, the download's table says {published}"
+        result.add(unpublished_shape(case, text, result.shape, case.published_shape, file), task.policy)

@@ -148,11 +148,11 @@ def test_a_mask_number_that_is_missing_is_an_error(busi: Path, convert_to: Conve
 def test_normal_pictures_come_only_when_asked_for(busi: Path, convert_to: Convert) -> None:
     left_out = convert_to("busi", busi).plan.left_out
     assert left_out["normal, nothing to segment (--with-normal keeps them)"] == 1
-    kept = convert_to("busi", busi, with_normal=True, restart=True)
+    kept = convert_to("busi", busi, choices={"with_normal": True}, restart=True)
     assert codes(kept, "info") == ["LAB02"], "an empty mask is no surprise here"
     assert not read(kept.folder / "labelsTr" / "normal_0001.png").any()
-    with pytest.raises(UserError, match="--with-normal: kvasir-seg has no cases without lesion"):
-        convert_to("kvasir-seg", busi, with_normal=True)
+    with pytest.raises(UserError, match="--with-normal is no option of kvasir-seg - its own options: --official-split"):
+        convert_to("kvasir-seg", busi, choices={"with_normal": True})
 
 
 def test_an_empty_mask_of_a_lesion_is_a_warning(busi: Path, convert_to: Convert) -> None:
@@ -205,11 +205,11 @@ def test_the_official_test_cases_go_to_the_test_folders_with_their_labels(kvasir
 
 
 def test_without_the_official_split_all_cases_are_for_training(kvasir: Path, convert_to: Convert) -> None:
-    folder = convert_to("kvasir-seg", kvasir, official_split=False).folder
+    folder = convert_to("kvasir-seg", kvasir, choices={"official_split": False}).folder
     assert not (folder / "imagesTs").exists()
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 6
-    with pytest.raises(UserError, match="--official-split: none is known of busi"):
-        convert_to("busi", kvasir, official_split=True)
+    with pytest.raises(UserError, match="--official-split is no option of busi"):
+        convert_to("busi", kvasir, choices={"official_split": True})
 
 
 def test_cases_that_the_official_split_does_not_name_are_trained_on_and_told(kvasir: Path, convert_to: Convert) -> None:
@@ -328,7 +328,7 @@ def test_volumes_are_neither_resized_nor_normalised_as_pictures(
     with pytest.raises(UserError, match=f"{name} is for pictures, and brats2021 is made of volumes"):
         convert_to("brats2021", brats2021, **option)
     with pytest.raises(UserError, match=f"{name} is for pictures, and lgg --as 3d is made of volumes"):
-        convert_to("lgg", lgg, target="3d", **option)
+        convert_to("lgg", lgg, choices={"as": "3d"}, **option)
 
 
 @pytest.mark.parametrize("text", ["224", "x224", "224x", "axb", "-4x5", "22.5x20", ""])

@@ -81,7 +81,7 @@ def check_free_space(folder: Path, needed: int) -> None:
         )
 
 
-def look_at_preprocessed(folder_name: str, splits: list[dict[str, list[str]]] | None) -> list[Finding]:
+def check_preprocessed(folder_name: str, splits: list[dict[str, list[str]]] | None) -> list[Finding]:
     """What an earlier preprocessing left behind that does not fit to the new raw data."""
     given = os.environ.get(PREPROCESSED)
     if not given:
