@@ -22,6 +22,8 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 
 _SHOWN = 100
+#: versions that write the same images and labels as this one, so that it can go on with what they began
+SAME_CASES = ("0.1.0", __version__)
 
 
 def deciding_options(plan: Plan, options: Options) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def check_same_run(record: Mapping[str, Any], plan: Plan, options: Options) -> N
 
     if record["dataset"] != plan.destination.dataset.name:
         raise refuse(f"from {record['dataset']}")
-    if record["nnunet_ext"] != __version__:
+    if record["nnunet_ext"] not in SAME_CASES:
         raise refuse(f"by version {record['nnunet_ext']}")
     sources = [str(source.resolve()) for source in plan.sources]
     if record["run"]["sources"] != sources:
