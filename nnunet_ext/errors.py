@@ -7,6 +7,12 @@ from pathlib import Path
 from nnunet_ext.shown import printable
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class UserError(Exception):
     """A mistake or a circumstance that the user can mend, told in one line.
 
