@@ -29,14 +29,14 @@ class PhantomDataset:
         download: lays out a number of cases in a layout, with or without quirks.
         layouts: names of the layouts; the first is the default.
         shape: (z, y, x) voxels if none is asked for; for pictures z means nothing.
-        most: cases of the real dataset.
+        max_cases: as many as the real dataset has.
         appearances: in how many ways its images can look.
     """
 
     download: Callable[[int, str, bool], Download]
     layouts: tuple[str, ...]
     shape: tuple[int, int, int]
-    most: int
+    max_cases: int
     appearances: int = 1
 
 
@@ -63,8 +63,8 @@ def _find(dataset: str) -> PhantomDataset:
     )
 
 
-def _seen_otherwise(study: Study, appearance: int) -> Study:
-    """Another machine sees other patients: nothing of the images is shared with the first appearance."""
+def _with_appearance(study: Study, appearance: int) -> Study:
+    """The study as another scanner would have it: of another patient, so that appearances share no image."""
     images, brain = (f"{key or study.name}, appearance {appearance}" for key in (study.images, study.brain))
     return replace(study, images=images, brain=brain, oddities={**study.oddities, "appearance": str(appearance)})
 
@@ -132,8 +132,8 @@ def write_phantoms(
     layout = row.layouts[0] if layout is None else layout
     if layout not in row.layouts:
         raise UserError(f"{dataset} has no layout '{layout}'", remedy=f"known are {', '.join(row.layouts)}")
-    if not 1 <= cases <= row.most:
-        raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.most}")
+    if not 1 <= cases <= row.max_cases:
+        raise UserError(f"cannot write {cases} cases of {dataset}", remedy=f"ask for 1 to {row.max_cases}")
     if not 1 <= appearance <= row.appearances:
         known = "1" if row.appearances == 1 else f"1 to {row.appearances}"
         raise UserError(f"{dataset} has no appearance {appearance}", remedy=f"known: {known}")
@@ -144,7 +144,7 @@ def write_phantoms(
 
     download = row.download(cases, layout, quirks)
     if appearance > 1:
-        download = replace(download, studies=tuple(_seen_otherwise(study, appearance) for study in download.studies))
+        download = replace(download, studies=tuple(_with_appearance(study, appearance) for study in download.studies))
     try:
         with write_folder_atomically(out) as folder, Packer(folder) as packer:
             files = _contents(download, seed, shape or row.shape, processes)
