@@ -10,6 +10,12 @@ from nnunet_ext.shown import printable
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class UserError(Exception):
     """A mistake or a circumstance that the user can mend, told in one line.
 

@@ -14,7 +14,7 @@ from nnunet_ext.errors import UserError
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 #: environment variables that name nnU-Net's folders, in the order in which a dataset passes through them
 VARIABLES = (RAW, PREPROCESSED, RESULTS)
-#: processes that more cores than this do not make faster, for want of memory and disk
+#: more processes than this run short of memory or wait for the disk
 MAX_PROCESSES = 8
 
 
@@ -54,7 +54,7 @@ def dataset_name(dataset_id: int, variables: Iterable[str] = (RAW, PREPROCESSED)
     return names.pop()
 
 
-def default_processes(most: int = MAX_PROCESSES) -> int:
-    """One process for each core that this process may use, at most ``most``."""
+def default_processes(max_processes: int = MAX_PROCESSES) -> int:
+    """One process for each core that this process may use, at most ``max_processes``."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(most, available))
+    return max(1, min(max_processes, available))

@@ -15,13 +15,13 @@ def plain(name: str) -> str:
     return name.casefold().replace("-", "").replace("_", "")
 
 
-def close_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+def close_names(name: str, known: Iterable[str], max_names: int = 3) -> list[str]:
     """The known names that are spelled most like ``name``, the closest first; none where nothing is near."""
     spelled: dict[str, list[str]] = {}
     for each in known:
         spelled.setdefault(plain(each), []).append(each)
-    close = get_close_matches(plain(name), spelled, n=most, cutoff=_SIMILAR)
-    return [each for key in close for each in spelled[key]][:most]
+    close = get_close_matches(plain(name), spelled, n=max_names, cutoff=_SIMILAR)
+    return [each for key in close for each in spelled[key]][:max_names]
 
 
 def did_you_mean(name: str, known: Iterable[str], remedy: str) -> str:

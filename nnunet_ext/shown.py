@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 # Control and format characters (ESC moves the cursor, right-to-left override turns a name round), unpaired surrogates
 # (which cannot be printed), line and paragraph separators.
@@ -37,6 +37,24 @@ def _escape(character: str) -> str:
 def command(words: Iterable[object]) -> str:
     """A line to copy into a shell: every word quoted where it needs it, so that the shell reads it as that word."""
     return " ".join(shlex.quote(printable(str(word))) for word in words)
+
+
+def text_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> str:
+    """Rows of cells as lines of text, each column as broad as its longest cell.
+
+    Args:
+        rows: cells; the heads come first.
+        right: numbers of the columns that end below each other, as figures do; the others begin below each other.
+    """
+    lines = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def markdown(text: str) -> str:

@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_ext.doctor import dataset, environment, folders, trainers
+    from nnunet_ext.doctor import dataset, environment, nnunet_folders, trainers
 
     parts: list[tuple[str, Iterable[Finding]]] = [
         ("packages", environment.check_packages()),
         ("trainers", _chain(trainers.check_discovery(), trainers.check_trainers(args.trainers))),
-        ("folders", folders.check_folders()),
+        ("folders", nnunet_folders.check_folders()),
         ("device", environment.check_gpu()),
     ]
     if args.dataset is not None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from nnunet_ext.shown import text_table
+
 Rows = list[dict[str, Any]]
 
 
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    print_table(rows, columns)
+    heads = [column.replace("_", " ") for column in columns]
+    print(text_table([heads, *([_text(row[column]) for column in columns] for row in rows)]))
     if args.what == "trainers":
         _print_suffixes()
     if args.what == "networks":
@@ -72,16 +75,6 @@ def run(args: argparse.Namespace) -> int:
             "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)"
         )
     return 0
-
-
-def print_table(rows: Rows, columns: tuple[str, ...]) -> None:
-    """Columns as wide as their widest cell, headed by their names."""
-    cells = [[column.replace("_", " ") for column in columns]] + [
-        [_text(row[column]) for column in columns] for row in rows
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _text(value: object) -> str:

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_ext.folders import dataset_name, default_processes
-    from nnunet_ext.planning import make_plans
-    from nnunet_ext.planning.report import Report
+    from nnunet_ext.planning import make_plans, plan_text
+    from nnunet_ext.planning.plan_facts import facts_of
     from nnunet_ext.trainers.estimates import network_to_plan
 
     name = dataset_name(args.dataset)
@@ -64,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
 
     with make_plans.nothing_written(name) if args.dry_run else nullcontext():
         plans = make_plans.make_plans(wanted, say)
-    report = Report.of(wanted, plans, args.configurations)
+    facts = facts_of(wanted, plans, args.configurations)
     if args.json:
-        print(json.dumps(report.as_json(), indent=2))
+        print(json.dumps(facts.as_json(), indent=2))
     else:
-        say(report.as_text(written=not args.dry_run))
+        say(plan_text.as_text(facts, written=not args.dry_run))
     if args.dry_run:
         say("dry run: nothing was written")
         return 0
     if not args.no_pp:
-        report.preprocess(args.dataset, wanted.processes, say)
-    say(report.next_commands(args.dataset, wanted.processes, preprocessed=not args.no_pp))
+        make_plans.preprocess(args.dataset, plans, facts.missing, wanted.processes, say)
+    say(plan_text.next_commands(facts, args.dataset, wanted.processes, preprocessed=not args.no_pp))
     return 0

@@ -9,15 +9,16 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 
 # nnU-Net's planner stops pooling below this edge length (UNet_featuremap_min_edge_length).
-SMALLEST_EDGE = 4
-# With fewer, nnU-Net's deep-supervision weights become 0 / 0: a loss of NaN.
-FEWEST_STAGES = 3
+MIN_EDGE = 4
+# With two, nnU-Net's deep supervision divides 0 by 0 for its only weight, and the loss is NaN.
+MIN_STAGES = 3
 
-# Lists of the architecture and by how much they are longer than the number of stages.
+# Lists of the architecture, and how many entries more than stages they have: decoders have one stage less.
 PER_STAGE = {"n_conv_per_stage": 0, "n_blocks_per_stage": 0, "n_conv_per_stage_decoder": -1}
 
 
 def _fitted(values: Sequence[int], length: int) -> list[int]:
+    """The first ``length`` values; the last one is repeated where there are fewer."""
     return [values[min(index, len(values) - 1)] for index in range(length)]
 
 
@@ -33,9 +34,9 @@ def small_plans(
 ) -> dict:
     """Plans called ``name`` with the configurations of ``patch_size`` alone; the plans given are left as they are.
 
-    Strides and kernels are found again for each patch by the rules of nnU-Net's planner, so every map has a legal size;
-    a patch that is no multiple of them grows to the next one. Where the spacing is unchanged the preprocessed data of
-    the given plans serve; otherwise the configuration names its own data folder and needs its own preprocessing.
+    Strides and kernels are chosen anew for each patch, by the rules of nnU-Net's planner. A patch that the strides do
+    not divide grows to the next size that they do. A configuration that keeps its spacing uses the preprocessed data of
+    the given plans; one with another spacing names a data folder of its own and needs its own preprocessing.
 
     Args:
         plans: content of a plans file of nnU-Net (any planner whose network takes the arguments of its U-Nets).
@@ -93,13 +94,13 @@ def _small_configuration(
         small["spacing"] = [float(edge) for edge in spacing]
         small["data_identifier"] = f"{name}_{configuration}"
     _, strides, kernel_sizes, legal_patch, _ = get_pool_and_conv_props(
-        small["spacing"], patch_size, SMALLEST_EDGE, len(features) - 1
+        small["spacing"], patch_size, MIN_EDGE, len(features) - 1
     )
     stages = len(strides)
-    if stages < FEWEST_STAGES:
+    if stages < MIN_STAGES:
         raise ValueError(
             f"patch {list(patch_size)} of '{configuration}' allows {stages} stages with {len(features)} widths; "
-            f"at least {FEWEST_STAGES} are needed"
+            f"at least {MIN_STAGES} are needed"
         )
     small["patch_size"] = [int(edge) for edge in legal_patch]
     small["batch_size"] = int(batch_size)
@@ -112,6 +113,6 @@ def _small_configuration(
     )
     for key, length in PER_STAGE.items():
         if key in architecture:
-            known_numbers = architecture[key] if convolutions is None else [convolutions]
-            architecture[key] = _fitted(known_numbers, stages + length)
+            numbers = architecture[key] if convolutions is None else [convolutions]
+            architecture[key] = _fitted(numbers, stages + length)
     return small

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_ext.demo.progress import Progress
 from nnunet_ext.demo.settings import Settings
+from nnunet_ext.demo.status_line import StatusLine
 from nnunet_ext.demo.steps import STEPS, Demo
 from nnunet_ext.demo.workers import open_workers
 from nnunet_ext.demo.workspace import StepFailed, Workspace, open_workspace
@@ -39,15 +39,15 @@ def run_demo(folder: Path, seed: int, settings: Settings | None = None) -> int:
         print(f"  export {name}={command([path])}")
     workers = open_workers(workspace)
     try:
-        with Progress([(step.title, step.seconds) for step in STEPS]) as progress:
-            demo = Demo(workspace, settings, workers, progress)
+        with StatusLine([(step.title, step.seconds) for step in STEPS]) as status:
+            demo = Demo(workspace, settings, workers, status)
             for step in STEPS:
                 lines = [f"  $ {command(words)}" for words in step.commands(workspace, settings)]
                 note = [f"  ({step.note})"] if step.note else []
-                progress.say("\n".join(["", step.title, *lines, *note]))
-                progress.begin_step(step.parts(settings))
+                status.say("\n".join(["", step.title, *lines, *note]))
+                status.begin_step(step.parts(settings))
                 step.run(demo)
-            elapsed = progress.elapsed
+            elapsed = status.elapsed
     except StepFailed as error:
         print(f"\nFAILED: {error}; what it said is in {workspace.log}, and 'nnunet_ext doctor' checks the installation")
         return 1

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_ext.demo import pictures, workers
-from nnunet_ext.demo.progress import Progress
 from nnunet_ext.demo.settings import CONFIGURATIONS, DATASET, PLANS, TRAINING_ID, UNSEEN_ID, Settings
+from nnunet_ext.demo.status_line import StatusLine
 from nnunet_ext.demo.workspace import StepFailed, Workspace, run_commands
 
 Command = list[str]
@@ -24,7 +24,7 @@ class Demo:
     workspace: Workspace
     settings: Settings
     workers: ProcessPoolExecutor
-    progress: Progress
+    status: StatusLine
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Step:
     """One row of the table.
 
     Attributes:
-        title: for the progress line.
+        title: for the status line.
         seconds: expected on two quiet cores.
         commands: what a user would type in the demo's folder, in order.
         run: does it.
         note: how ``run`` differs from typing the commands.
-        parts: into how many equal parts the progress line divides it.
+        parts: into how many equal parts the status line divides it.
     """
 
     title: str
@@ -155,7 +155,7 @@ def _wait(jobs: Sequence, demo: Demo) -> None:
     try:
         for job in as_completed(jobs):
             job.result()
-            demo.progress.part_done()
+            demo.status.part_done()
     except BrokenProcessPool as error:
         raise StepFailed("a process of the demo was killed, perhaps for want of memory") from error
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE
-from nnunet_ext.evaluation.folders import foreground_mean
+from nnunet_ext.evaluation.evaluate import foreground_mean
 from nnunet_ext.evaluation.metrics import DICE
+from nnunet_ext.shown import text_table
 
 POLICY = "nnunet"
 ENSEMBLE, POSTPROCESSED = "ensemble", "ensemble + postprocessing"
@@ -32,29 +32,28 @@ def dice_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def failures(dice: pd.DataFrame, members: Sequence[str] = CONFIGURATIONS, required: float = REQUIRED_DICE) -> list[str]:
+def failures(dice: pd.DataFrame) -> list[str]:
     """One line for each requirement that the ensemble misses; empty if it meets them all.
 
     Args:
         dice: of ``dice_table``.
-        members: rows that the ensemble is made of.
-        required: the least mean Dice of the ensemble.
     """
     ensemble = float(dice.loc[ENSEMBLE, "mean"])
     lines = []
     # written so that NaN fails
-    if not ensemble >= required:
+    if not ensemble >= REQUIRED_DICE:
         lines.append(
-            f"mean Dice of the ensemble on unseen phantoms is {ensemble:.3f}; at least {required:.2f} is required"
+            f"mean Dice of the ensemble on unseen phantoms is {ensemble:.3f}; at least {REQUIRED_DICE:.2f} is required"
         )
-    best = max(members, key=lambda member: -1.0 if math.isnan(dice.loc[member, "mean"]) else dice.loc[member, "mean"])
-    if not ensemble >= float(dice.loc[best, "mean"]):
-        lines.append(
-            f"the ensemble (mean Dice {ensemble:.4f}) is worse than its member {best} ({dice.loc[best, 'mean']:.4f})"
-        )
+    members = dice.loc[list(CONFIGURATIONS), "mean"].astype(float)
+    best = members.fillna(-1.0).idxmax()
+    if not ensemble >= members[best]:
+        lines.append(f"the ensemble (mean Dice {ensemble:.4f}) is worse than its member {best} ({members[best]:.4f})")
     return lines
 
 
 def render(dice: pd.DataFrame) -> str:
     """The table as text, three decimals."""
-    return dice.to_string(float_format=lambda value: f"{value:.3f}")
+    rows = [[str(model), *(f"{value:.3f}" for value in values)] for model, values in dice.iterrows()]
+    heads = ["", *map(str, dice.columns)]
+    return text_table([heads, *rows], right=range(1, len(heads)))

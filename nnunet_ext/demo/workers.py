@@ -56,7 +56,7 @@ def start_worker(environment: Mapping[str, str], log: str) -> None:
 def open_workers(workspace: Workspace) -> ProcessPoolExecutor:
     """As many single-threaded processes as the machine has cores, four at most."""
     return ProcessPoolExecutor(
-        max_workers=default_processes(most=4),
+        max_workers=default_processes(max_processes=4),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
         initargs=(workspace.environment(), str(workspace.log)),

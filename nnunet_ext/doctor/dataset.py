@@ -20,8 +20,8 @@ SPLITS = "splits_final.json"
 #: what reading the folds that are trained with gave: them, or why not
 Folds = tuple[list[dict[str, list[str]]] | None, UserError | None]
 DEFAULT_FOLDS = 5
-#: numbers and names that a line lists before it says how many more there are
-LISTED = 10
+#: names that a line lists before it says how many more there are
+MAX_LISTED = 10
 # a conversion that runs again leaves these files as they are, so that a bad one must go first
 CONVERT_ANEW = "remove it and convert the dataset again"
 _FOLD = re.compile(r"fold_(0|[1-9]\d{0,8})")
@@ -45,7 +45,7 @@ def _files(dataset_id: int) -> Iterator[Finding]:
         changed = changed_files(raw)
     except UserError as error:
         if os.path.lexists(raw / "provenance.json"):
-            yield problem(_told(error), error.remedy or "remove the dataset's folder and convert it again")
+            yield problem(_without_remedy(error), error.remedy or "remove the dataset's folder and convert it again")
         else:
             yield note(str(error))
         return
@@ -94,7 +94,7 @@ def _find(variable: str, dataset_id: int) -> Path | None:
     return next(iter(dataset_folders(nnunet_folder(variable), dataset_id)), None)
 
 
-def _told(error: UserError) -> str:
+def _without_remedy(error: UserError) -> str:
     """An error without its remedy."""
     return str(UserError(error.message, error.file))
 
@@ -120,7 +120,7 @@ def _entries(folder: Path) -> list[Path]:
 def _raw(raw: Path) -> Iterator[Finding]:
     description, wrong = _read(read_dataset_json, raw / "dataset.json")
     if wrong:
-        yield problem(_told(wrong), CONVERT_ANEW)
+        yield problem(_without_remedy(wrong), CONVERT_ANEW)
         return
     if description is None:
         unfinished = (raw / ".convert.jsonl").exists()
@@ -133,16 +133,16 @@ def _raw(raw: Path) -> Iterator[Finding]:
     if ending is None:
         yield problem(f"{raw / 'dataset.json'} has no file_ending, which nnU-Net needs", CONVERT_ANEW)
         return
-    images_there, labels_there = _entries(raw / "imagesTr"), _entries(raw / "labelsTr")
-    dangling = [path.name for path in images_there if path.is_symlink() and not path.exists()]
+    image_files, label_files = _entries(raw / "imagesTr"), _entries(raw / "labelsTr")
+    dangling = [path.name for path in image_files if path.is_symlink() and not path.exists()]
     if dangling:
         yield problem(
             f"{len(dangling)} images of {raw.name} are links to files that are gone, first {sorted(dangling)[0]}",
             "bring the download back to its place, or convert again with '--link copy'",
         )
-    labels = {path.name.removesuffix(ending) for path in labels_there if path.name.endswith(ending)}
+    labels = {path.name.removesuffix(ending) for path in label_files if path.name.endswith(ending)}
     images = {
-        path.name.removesuffix(ending)[:-5] for path in images_there if path.name.endswith(ending) and path.exists()
+        path.name.removesuffix(ending)[:-5] for path in image_files if path.name.endswith(ending) and path.exists()
     }
     if "dataset" not in description and labels != images:
         yield problem(
@@ -165,11 +165,11 @@ def _preprocessed(raw: Path | None, preprocessed: Path, folds: Folds, dataset_id
     fingerprint = preprocessed / "dataset_fingerprint.json"
     stored, wrong = _read(read_dataset_json, preprocessed / "dataset.json")
     if wrong:
-        yield problem(_told(wrong), f"remove it, then {again}")
+        yield problem(_without_remedy(wrong), f"remove it, then {again}")
     original = _read(read_dataset_json, raw / "dataset.json")[0] if raw else None
     measured, wrong = _read(read_fingerprint, fingerprint)
     if wrong:
-        yield problem(_told(wrong), f"remove it, then nnUNetv2_extract_fingerprint -d {dataset_id}")
+        yield problem(_without_remedy(wrong), f"remove it, then nnUNetv2_extract_fingerprint -d {dataset_id}")
     if original is not None and stored is not None and _training_relevant(original) != _training_relevant(stored):
         yield problem(
             f"{preprocessed} was made from another version of the dataset: channels, labels or number of cases differ",
@@ -194,11 +194,11 @@ def _training_relevant(description: dict[str, Any]) -> dict[str, Any]:
 def _splits(raw: Path | None, preprocessed: Path, folds: Folds) -> Iterator[Finding]:
     wanted, wrong = _read(read_splits, raw / SPLITS) if raw else (None, None)
     if wrong:
-        yield problem(_told(wrong), CONVERT_ANEW)
+        yield problem(_without_remedy(wrong), CONVERT_ANEW)
     used, wrong = folds
     if wrong:
         yield problem(
-            _told(wrong),
+            _without_remedy(wrong),
             "put back the folds that were trained with, or remove it before any training: nnU-Net makes new ones",
         )
     if raw and wanted and used and not splits.agree(wanted, used):
@@ -215,7 +215,7 @@ def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Itera
     again = f"nnUNetv2_plan_experiment -d {dataset_id}"
     plans, wrong = _read(read_plans, plans_file)
     if wrong:
-        yield problem(_told(wrong), f"remove it, then plan again as before, such as with {again}")
+        yield problem(_without_remedy(wrong), f"remove it, then plan again as before, such as with {again}")
         return
     name = plans["plans_name"]
     options = [word for word in (name, *plans["configurations"]) if word.startswith("-")]
@@ -239,20 +239,20 @@ def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Itera
             missing.append(configuration)
     if missing:
         yield note(
-            f"{name}: no preprocessed data for {_some(missing)}",
+            f"{name}: no preprocessed data for {_shortened(missing)}",
             command(["nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *missing]),
         )
     else:
-        yield ok(f"{name}: {_some(plans['configurations'])}")
+        yield ok(f"{name}: {_shortened(plans['configurations'])}")
 
 
-def _some(things: Iterable[object]) -> str:
+def _shortened(things: Iterable[object]) -> str:
     """The first of them, with the number of the others: a foreign file may name millions."""
     words = [str(thing) for thing in things]
-    return ", ".join(words[:LISTED]) + (f" and {len(words) - LISTED} more" if len(words) > LISTED else "")
+    return ", ".join(words[:MAX_LISTED]) + (f" and {len(words) - MAX_LISTED} more" if len(words) > MAX_LISTED else "")
 
 
-def _words(model: Path) -> tuple[str, str, str] | None:
+def _parts_of_name(model: Path) -> tuple[str, str, str] | None:
     """Trainer, plans and configuration of a model's folder; None where commands could not name them."""
     trainer, plans, configuration = model.name.split("__")[:3]
     named = all(word and not word.startswith("-") for word in (trainer, plans, configuration))
@@ -261,7 +261,7 @@ def _words(model: Path) -> tuple[str, str, str] | None:
 
 def _caution(models: Sequence[Path], dataset_id: int) -> Finding:
     """What stock commands do with a model of somebody else, said once for all models."""
-    named = filter(None, map(_words, models))
+    named = filter(None, map(_parts_of_name, models))
     trainer, plans, configuration = next(named, ("TRAINER", "PLANS", "CONFIGURATION"))
     return note(
         "if somebody else trained a model here: nnUNetv2_predict executes what its checkpoints hold, as do "
@@ -286,7 +286,7 @@ def _models(results: Path, folds: range | None, dataset_id: int) -> Iterator[Fin
 
 
 def _model(model: Path, folds: range | None, dataset_id: int) -> Iterator[Finding]:
-    words = _words(model)
+    words = _parts_of_name(model)
     if words is None:
         yield note(f"{model.name}: not named TRAINER__PLANS__CONFIGURATION, so that no command of nnU-Net finds it")
         return
@@ -313,6 +313,6 @@ def _model(model: Path, folds: range | None, dataset_id: int) -> Iterator[Findin
     )
     for numbers, fault, remedy in faults:
         if numbers:
-            yield problem(f"{model.name}: folds {_some(sorted(numbers))} {fault}", remedy)
+            yield problem(f"{model.name}: folds {_shortened(sorted(numbers))} {fault}", remedy)
     if with_npz == list(folds):
         yield ok(f"{model.name}: {len(folds)} folds with probabilities")

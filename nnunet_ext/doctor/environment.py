@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_ext import __version__
 from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.errors import reason_of
 
 SUPPORTED_NNUNET = ((2, 8, 1), (2, 9))  # from, below: trainer search in folders outside the package exists since 2.8.0
 TESTED_PYTHON = (3, 11)
@@ -81,7 +82,8 @@ def _torch() -> Iterator[Finding]:
         torch = importlib.import_module("torch")
     except Exception as error:
         yield problem(
-            f"torch cannot be imported: {_reason(error)}", "install torch and torchvision together from the same place"
+            f"torch cannot be imported: {reason_of(error)}",
+            "install torch and torchvision together from the same place",
         )
         return
     if numbers(torch.__version__)[:2] == (2, 9):
@@ -95,18 +97,13 @@ def _torch() -> Iterator[Finding]:
         torchvision = importlib.import_module("torchvision")
     except Exception as error:
         yield problem(
-            f"torchvision does not fit torch {torch.__version__} ({_reason(error)}); "
+            f"torchvision does not fit torch {torch.__version__} ({reason_of(error)}); "
             "nnU-Net's search for trainers imports it and fails",
             "install torch and torchvision together from the same place, both for CPU or both for CUDA; until then "
             "'nnunet_ext train' and 'nnunet_ext predict' work around it",
         )
         return
     yield ok(f"torchvision {torchvision.__version__} fits torch")
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _distutils() -> Iterator[Finding]:

@@ -37,9 +37,9 @@ def check_trainers(names: list[str] | None = None) -> Iterator[Finding]:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     for name in names or sorted(TRAINERS):
-        said = io.StringIO()
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said):
+            with contextlib.redirect_stdout(output):
                 trainer = recursive_find_trainer_class_by_name(name)
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
@@ -48,16 +48,16 @@ def check_trainers(names: list[str] | None = None) -> Iterator[Finding]:
                 "mend what the message names; 'nnunet_ext list trainers' shows the known names",
             )
             continue
-        yield ok(f"{name} from {_origin(trainer, said.getvalue())}")
+        yield ok(f"{name} from {_origin(trainer, output.getvalue())}")
         # a user's own trainer may begin with the name of one of ours
         canonical = canonical_name(name) if trainer.__module__.startswith("nnunet_ext.") else name
         if canonical != name:
             yield note(f"{name} has the canonical order {canonical}; results folders differ by name, so keep to one")
 
 
-def _origin(trainer: type, said: str) -> str:
+def _origin(trainer: type, output: str) -> str:
     """The file of a trainer; the folder for one outside the packages, whose module nnU-Net drops after the search."""
-    found = re.search(r"^Using trainer '.*' from: (.*)$", said, flags=re.MULTILINE)
+    found = re.search(r"^Using trainer '.*' from: (.*)$", output, flags=re.MULTILINE)
     if found and found.group(1) != DISCOVERY_FOLDER:
         return found.group(1)
     for base in inspect.getmro(trainer):

@@ -54,10 +54,10 @@ def _lesions(generator: np.random.Generator, study: Study, shape: tuple[int, int
     malignant = study.oddities["class"] == "malignant"
     depth = np.full(shape, -9, np.float32)
     parts = []
-    for place in range(number):
+    for index in range(number):
         radius = machine.radius * generator.uniform(0.75, 1.3) / (1 if number == 1 else 2)
         radii = (1.2 * radius, 0.8 * radius) if malignant else (0.75 * radius, 1.3 * radius)
-        middle = generator.uniform(-0.35, 0.35) if number == 1 else -0.6 + 1.2 * (place + 0.5) / number
+        middle = generator.uniform(-0.35, 0.35) if number == 1 else -0.6 + 1.2 * (index + 0.5) / number
         centre = (machine.depth + generator.uniform(-0.15, 0.25), middle)
         own = outline(generator, shape, centre, radii, 0.30 if malignant else 0.12)
         parts.append(own > 0)

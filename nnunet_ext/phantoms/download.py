@@ -1,4 +1,4 @@
-"""What the downloads of all datasets have in common: studies, each giving files, and a few tables beside them."""
+"""What the downloads of all datasets have in common: studies, each of several files, and a few tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Download:
     Attributes:
         studies: in the order in which they are written.
         write: turns a study, a seed and a shape (z, y, x) into files. A function of a module: worker processes call it.
-        tables: destination -> text files beside the studies.
+        tables: destination -> text files that describe the studies.
         tables_of_images: from studies, seed and shape (z, y, x), the tables that tell something of the images.
     """
 

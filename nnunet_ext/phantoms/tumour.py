@@ -85,16 +85,16 @@ def _paint(
     mask[window] |= distance < 1
 
 
-def _seat(generator: np.random.Generator, brain: Brain) -> NDArray[np.float64]:
+def _tumour_centre(generator: np.random.Generator, brain: Brain) -> NDArray[np.float64]:
     """Centre of the tumour, in the white matter of one hemisphere, away from the surface and the midline."""
     z, _, x = brain.coordinates
     admissible = (brain.tissue == WHITE) & (brain.depth > 0.38) & (brain.depth < 0.72)
     admissible &= (np.abs(x) > 0.22) & (z > -0.5)
-    places = np.argwhere(admissible)
-    if len(places) == 0:  # a brain of a dozen voxels
-        places = np.argwhere(brain.depth > 0.4)
-    place = places[generator.integers(len(places))]
-    return np.array([axis.reshape(-1)[i] for axis, i in zip(brain.coordinates, place, strict=True)], dtype=np.float64)
+    voxels = np.argwhere(admissible)
+    if len(voxels) == 0:  # a brain of a dozen voxels
+        voxels = np.argwhere(brain.depth > 0.4)
+    voxel = voxels[generator.integers(len(voxels))]
+    return np.array([axis.reshape(-1)[i] for axis, i in zip(brain.coordinates, voxel, strict=True)], dtype=np.float64)
 
 
 def _scale(brain: Brain) -> float:
@@ -122,7 +122,7 @@ def make_lesion(generator: np.random.Generator, brain: Brain, parts: frozenset[i
     inside = brain.tissue != BACKGROUND
     names = ("whole", "core", "necrosis", "blood", "vessels")
     masks = {name: np.zeros(brain.tissue.shape, dtype=bool) for name in names}
-    centre = _seat(generator, brain)
+    centre = _tumour_centre(generator, brain)
     scale = _scale(brain)
     radii = scale * generator.uniform(*_WHOLE) * generator.uniform(0.88, 1.14, 3)
     _paint(masks["whole"], generator, brain, centre, radii, 0.10)
@@ -132,11 +132,11 @@ def make_lesion(generator: np.random.Generator, brain: Brain, parts: frozenset[i
     necrosis_centre = core_centre + _direction(generator) * generator.uniform(0, 0.15) * core_radii
     _paint(masks["necrosis"], generator, brain, necrosis_centre, core_radii * generator.uniform(*_NECROSIS), 0.08)
     for _ in range(int(generator.integers(0, 3))):
-        place = centre + radii * generator.uniform(-0.6, 0.6, 3)
-        _paint(masks["blood"], generator, brain, place, core_radii * generator.uniform(0.25, 0.45), 0.1)
+        blood_centre = centre + radii * generator.uniform(-0.6, 0.6, 3)
+        _paint(masks["blood"], generator, brain, blood_centre, core_radii * generator.uniform(0.25, 0.45), 0.1)
     for _ in range(int(generator.integers(2, 5))):
-        place = generator.uniform(-0.7, 0.7, 3)
-        _paint(masks["vessels"], generator, brain, place, generator.uniform(0.09, 0.18, 3), 0.1)
+        vessel_centre = generator.uniform(-0.7, 0.7, 3)
+        _paint(masks["vessels"], generator, brain, vessel_centre, generator.uniform(0.09, 0.18, 3), 0.1)
 
     core = masks["core"] & inside
     # Edema spreads in tissue, not into the ventricles; a core pushes them aside.

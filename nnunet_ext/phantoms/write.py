@@ -43,8 +43,8 @@ def _find(dataset: str) -> PhantomDataset:
     )
 
 
-def _seen_otherwise(study: Study, appearance: int) -> Study:
-    """Another machine sees other patients: nothing of the images is shared with the first appearance."""
+def _with_appearance(study: Study, appearance: int) -> Study:
+    """The study as another scanner would have it: of another patient, so that appearances share no image."""
     images, brain = (f"{key or study.name}, appearance {appearance}" for key in (study.images, study.brain))
     return replace(study, images=images, brain=brain, oddities={**study.oddities, "appearance": str(appearance)})
 
@@ -124,7 +124,7 @@ def write_phantoms(
 
     download = row.download(cases, layout, quirks)
     if appearance > 1:
-        download = replace(download, studies=tuple(_seen_otherwise(study, appearance) for study in download.studies))
+        download = replace(download, studies=tuple(_with_appearance(study, appearance) for study in download.studies))
     try:
         with write_folder_atomically(out) as folder, Packer(folder) as packer:
             files = _contents(download, seed, shape or row.shape, processes)

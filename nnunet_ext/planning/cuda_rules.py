@@ -1,22 +1,20 @@
 """What CUDA would do to tensors without data: autocast's choice of precision, and attention that keeps no matrix.
 
-On the meta device ``torch.autocast`` has no effect, and attention takes its mathematical path. Both would make a
-measurement of memory (``memory.py``) tell of another machine. The lists below follow PyTorch's documentation of
-autocast on CUDA (operations that go to float16, to float32, to the widest type of their inputs); a test compares them
-with the rules that PyTorch itself applies to CUDA tensors.
+On the meta device ``torch.autocast`` has no effect, and attention computes its whole matrix. What ``memory.py``
+measures there would therefore not be what a GPU needs. The lists below follow PyTorch's documentation of autocast on
+CUDA: which operations run in float16, which in float32, and which in the widest type of their inputs. A test compares
+them with the rules that PyTorch itself applies to CUDA tensors.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from types import FunctionType
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from nnunet_ext.planning.private_torch import is_composed, piece_by_piece, warn_of_unknown_autocast
 
 
 def _names(text: str) -> frozenset[str]:
@@ -63,15 +61,15 @@ class CudaRules(TorchFunctionMode):
         super().__init__()
         self.dtype = dtype
         self.copies: dict[int, torch.Tensor] = {}
-        # A mere flag: it does nothing to tensors without data, and a network that switches autocast off for a part of
-        # its forward pass clears it there.
+        # Does nothing to tensors without data. It is here to be asked: a network that switches autocast off for a part
+        # of its forward pass switches this off too.
         self._flag = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is not None)
 
     def __enter__(self) -> CudaRules:
         self._flag.__enter__()
         super().__enter__()
         if self.dtype == torch.float16:
-            _check_that_functions_open()
+            warn_of_unknown_autocast()
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -82,10 +80,9 @@ class CudaRules(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        # (those with a closure, pooling that returns places or not, only choose between two others)
-        if isinstance(func, FunctionType) and func.__module__ == functional.__name__ and not func.__closure__:
-            with _Within(self):
-                return _opened(func)(*args, **kwargs)
+        if is_composed(func):
+            with _RulesForPieces(self):
+                return piece_by_piece(func)(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if self.dtype is not None and torch.is_autocast_enabled("cpu"):
             if name in HALF:
@@ -116,8 +113,9 @@ class CudaRules(TorchFunctionMode):
         return self.copies[id(x)]
 
 
-class _Within(TorchFunctionMode):
-    """Rules for the pieces of a function, while the rules' own handler, in which they are off, runs it."""
+class _RulesForPieces(TorchFunctionMode):
+    """Applies the rules to the pieces of a function. PyTorch switches a mode off while its own handler runs, so that a
+    second mode is needed there."""
 
     def __init__(self, rules: CudaRules) -> None:
         super().__init__()
@@ -127,37 +125,6 @@ class _Within(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return self._rules.__torch_function__(func, types, args, kwargs)
-
-
-@cache
-def _check_that_functions_open() -> None:
-    """Warn where a release of PyTorch has changed what ``_opened`` relies on: the code objects of
-    ``torch.nn.functional`` and the names of the checks in them."""
-    half = torch.empty(2, 4, dtype=torch.float16, device="meta")
-    if functional.normalize(half).dtype != torch.float32 or functional.gelu(half).dtype != torch.float16:
-        warnings.warn(
-            f"torch {torch.__version__} applies autocast in a way that this plugin does not know: estimates of memory "
-            "under autocast may be wrong",
-            stacklevel=3,
-        )
-
-
-@cache
-def _opened(func: FunctionType) -> FunctionType:
-    """A function of ``torch.nn.functional`` that runs its pieces one by one, for a mode to see.
-
-    As it stands it would hand itself to the mode instead; autocast decides on the pieces (of normalisation to unit
-    length, of attention with its projections, of interpolation).
-    """
-    opened = FunctionType(func.__code__, _open_names(), func.__name__, func.__defaults__)
-    opened.__kwdefaults__ = func.__kwdefaults__
-    return opened
-
-
-@cache
-def _open_names() -> dict[str, Any]:
-    never = {name: lambda *_: False for name in vars(functional) if name.startswith("has_torch_function")}
-    return {**vars(functional), **never}
 
 
 def _full(x: torch.Tensor) -> torch.Tensor:

@@ -9,18 +9,12 @@ from typing import Any, TypeVar
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 #: What building a network raises where plans hold values that do not go together, such as lists of different lengths.
 REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def from_configuration(

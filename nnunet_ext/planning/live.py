@@ -1,4 +1,4 @@
-"""How much is alive at once while a network predicts, found without allocating any."""
+"""The peak of memory while a network predicts, found on tensors without data."""
 
 from __future__ import annotations
 

@@ -27,9 +27,10 @@ from nnunet_ext.planning.from_plans import reason_of
 from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
 from nnunet_ext.planning.plans_file import REMEDY, read_plans, refuse_foreign_classes
 from nnunet_ext.planning.sharing import missing_cases
+from nnunet_ext.shown import printable
 
 CASCADE = "3d_cascade_fullres"
-#: of the files of a preprocessed case, also as nnU-Net wrote them before 2.6
+#: endings of the files of a preprocessed case; .npz and .npy as nnU-Net wrote them before 2.6
 CASE_ENDINGS = (".b2nd", ".npz", ".npy", ".pkl")
 #: nnU-Net's own target; plans for it need no size in their name
 DEFAULT_TARGET = 8.0
@@ -228,15 +229,15 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
 
 @contextmanager
 def nothing_written(dataset_name: str) -> Iterator[None]:
-    """For a dry run: nnU-Net sees a copy of the dataset's small files in another place, which is removed at the end."""
+    """For a dry run: nnU-Net works on a copy of the dataset's small files, in a temporary folder."""
     variable = nnUNet_preprocessed.env_var_name
     before = os.environ[variable]
-    with tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(elsewhere, dataset_name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, dataset_name)
         folder.mkdir()
         for file in (Path(before) / dataset_name).glob("*.json"):
             (folder / file.name).write_bytes(read_regular_file(file, MAX_JSON_BYTES))
-        os.environ[variable] = elsewhere
+        os.environ[variable] = temporary
         try:
             yield
         finally:
@@ -253,7 +254,13 @@ def to_preprocess(plans: dict[str, Any], cases: Sequence[str], configurations: S
     ]
 
 
-def preprocess(dataset_id: int, plans: Mapping[str, Any], configurations: Sequence[str], processes: int) -> None:
+def preprocess(
+    dataset_id: int,
+    plans: Mapping[str, Any],
+    configurations: Sequence[str],
+    processes: int,
+    say: Callable[[str], None],
+) -> None:
     """nnU-Net's own preprocessing of these configurations, with its progress bars and without the plans it prints. It
     removes what their folders hold.
 
@@ -261,8 +268,10 @@ def preprocess(dataset_id: int, plans: Mapping[str, Any], configurations: Sequen
         UserError: one of the folders holds something else than preprocessed cases.
     """
     require_own_data(plans, configurations)
-    with redirect_stdout(StringIO()):
-        preprocess_dataset(dataset_id, plans["plans_name"], list(configurations), [processes])
+    for number, name in enumerate(configurations, start=1):
+        say(f"preprocessing {printable(name)} ({number} of {len(configurations)})")
+        with redirect_stdout(StringIO()):
+            preprocess_dataset(dataset_id, plans["plans_name"], [name], [processes])
 
 
 def require_own_data(plans: Mapping[str, Any], configurations: Sequence[str]) -> None:

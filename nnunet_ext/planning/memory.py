@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_ext.errors import reason_of
 from nnunet_ext.planning.cuda_rules import CudaRules, tensors_in
 
-TOP = "(network)"  # part of what no child of the network saved
+TOP = "(network)"  # under this name goes what the network itself saves, outside its children
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def measure(
                 raise
             where = "" if ledger.part == TOP else f", in its part {ledger.part}"
             raise ValueError(
-                f"{type(network).__name__} cannot be measured without data{where}: {str(error).splitlines()[0]}"
+                f"{type(network).__name__} cannot be measured without data{where}: {reason_of(error)}"
             ) from error
     copies = {id(copy.untyped_storage()) for copy in rules.copies.values()} if rules else set()
     activations = {key: entry for key, entry in ledger.kept.items() if key not in copies}
@@ -109,7 +110,7 @@ def built_without_data(build: Callable[[], nn.Module]) -> nn.Module:
         with torch.device("meta"):
             return build()
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"the network cannot be built without data: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"the network cannot be built without data: {reason_of(error)}") from error
 
 
 def measure_sample(
@@ -117,9 +118,9 @@ def measure_sample(
 ) -> Memory:
     """One sample's share of a batch, to multiply by the size of any batch but one.
 
-    Half of what a batch of two keeps: linear layers on transposed tokens copy these in every batch but one of a single
-    sample, where a view does (CFNet keeps 3 to 8 % more a sample than a batch of one says). What a network keeps once a
-    batch, whatever its size, is counted for every second sample: in larger batches rather too much.
+    It is half of what a batch of two keeps. A batch of one would say too little: there a linear layer takes transposed
+    tokens as a view, while in every larger batch it copies them (CFNet keeps 3 to 8 % more a sample than a batch of one
+    does). What a network keeps once, whatever the batch, is counted for every second sample, which is rather too much.
 
     Args:
         network, dtype, multiply_adds: as of ``measure``.

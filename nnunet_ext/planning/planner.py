@@ -35,9 +35,10 @@ from nnunet_ext.planning.memory import Memory, built_without_data, measure_sampl
 from nnunet_ext.planning.plans_file import read_plans
 from nnunet_ext.planning.sharing import data_digest, shares_data
 
-# What PlainConvUNet keeps for one unit of nnU-Net's own estimate, which counts outputs of convolutions: two
-# half-precision maps each, less what transposed convolutions and heads do not keep. Between 3.95 and 3.98 (2d), and up
-# to 4.02 (3d), nnU-Net's own patch and batch sizes come out for the fingerprints of tests/planning/test_planner.py.
+# nnU-Net's own estimate counts the values that convolutions put out. For each of them PlainConvUNet keeps this many
+# bytes: two maps in half precision, less what transposed convolutions and heads do not keep. With 3.95 to 3.98 in 2D,
+# and up to 4.02 in 3D, nnU-Net's own patch and batch sizes come out for the fingerprints of
+# tests/planning/test_planner.py.
 BYTES_2D, BYTES_3D = 3.975, 3.95
 # Weights, gradients, momentum and half-precision copies that a network has beyond PlainConvUNet come off its budget.
 _PARAMETER_BYTES = gpu.parameter_bytes(1)
@@ -51,9 +52,15 @@ OURS = "nnunet_ext"
 
 @dataclass(frozen=True)
 class Demand:
-    """What a topology asks for, in bytes: ``a_case`` for each sample, ``fixed`` once (0 for PlainConvUNet)."""
+    """Memory of a network on one patch size and topology, in bytes.
 
-    a_case: int
+    Attributes:
+        sample: for each sample of a batch.
+        fixed: once, whatever the batch; only what the network has beyond PlainConvUNet, for which it is 0.
+        memory: as measured.
+    """
+
+    sample: int
     fixed: int
     memory: Memory
 
@@ -109,7 +116,7 @@ class NetworkPlanner(ExperimentPlanner):
         self.trainer = trainer
         self._demands: dict[str, Demand] = {}
         self._spacing: tuple[float, ...] = ()
-        self._least = math.inf  # the smallest budget that some patch of this configuration would need
+        self._smallest_demand = math.inf  # budget that the smallest patch of this configuration would need
         self._refusal: ValueError | None = None
 
     @property
@@ -132,7 +139,7 @@ class NetworkPlanner(ExperimentPlanner):
         ``_cache`` of nnU-Net is keyed by patch and strides alone and not used: demands are remembered here.
         """
         self._spacing = tuple(map(float, spacing))
-        self._least, self._refusal = math.inf, None
+        self._smallest_demand, self._refusal = math.inf, None
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
         )
@@ -169,15 +176,15 @@ class NetworkPlanner(ExperimentPlanner):
         except ValueError as error:
             self._refusal = error
             return math.inf
-        self._least = min(self._least, 2 * demand.a_case + demand.fixed)
-        return demand.a_case + demand.fixed / 2
+        self._smallest_demand = min(self._smallest_demand, 2 * demand.sample + demand.fixed)
+        return demand.sample + demand.fixed / 2
 
     def _batch_size(self, demand: Demand, patch_size: Sequence[int], voxels_of_dataset: float) -> int:
-        least = self.UNet_min_batch_size
-        batch = round((self._budget() - demand.fixed) / demand.a_case)
-        cap = round(voxels_of_dataset * self.max_dataset_covered / math.prod(map(float, patch_size)))
-        batch = max(least, min(batch, cap))
-        while batch > least and self.training_bytes(demand, batch) > self.UNet_vram_target_GB * gpu.GB:
+        min_batch = self.UNet_min_batch_size
+        batch = round((self._budget() - demand.fixed) / demand.sample)
+        max_batch = round(voxels_of_dataset * self.max_dataset_covered / math.prod(map(float, patch_size)))
+        batch = max(min_batch, min(batch, max_batch))
+        while batch > min_batch and self.training_bytes(demand, batch) > self.UNet_vram_target_GB * gpu.GB:
             batch -= 1
         return batch
 
@@ -197,7 +204,7 @@ class NetworkPlanner(ExperimentPlanner):
             return dict(self.options)
         return self.options | ask(
             patch_size=[int(edge) for edge in patch_size],
-            strides=[[int(step) for step in stage] for stage in arch_kwargs["strides"]],
+            strides=[[int(stride) for stride in stage] for stage in arch_kwargs["strides"]],
             kernel_sizes=[[int(edge) for edge in stage] for stage in arch_kwargs["kernel_sizes"]],
             spacing=list(self._spacing),
             channel_names=self.channel_names,
@@ -231,9 +238,9 @@ class NetworkPlanner(ExperimentPlanner):
 
     def _no_patch(self, patch_size: Sequence[int]) -> UserError:
         name = self.network_name
-        if self._least < math.inf:
+        if self._smallest_demand < math.inf:
             # rounded up, so that what is named suffices
-            enough = math.ceil(self._least / self._budget() * self.UNet_vram_target_GB * 100) / 100
+            enough = math.ceil(self._smallest_demand / self._budget() * self.UNet_vram_target_GB * 100) / 100
             return UserError(
                 f"no patch of {MIN_STAGES} resolutions or more fits {name} into {self.UNet_vram_target_GB:g} GB",
                 remedy=f"give -gpu_memory_target {enough:g} or more",
@@ -284,16 +291,20 @@ class NetworkPlanner(ExperimentPlanner):
         cascade["architecture"] = architecture
 
     def _share_data(self, plans: dict[str, Any], default_file: Path) -> None:
-        """Name the data folders of nnU-Net's default plans where their content is the same, and other folders by what
-        they hold: planned again for another spacing, nothing that is there is taken for it."""
+        """Choose the folders of preprocessed data.
+
+        Where nnU-Net's default plans preprocess to the same voxels, their folder is used. Any other folder gets a name
+        that differs with its content, such as ``nnUNetCFNetPlans_2d_1f0c9a3e``: plans made again for another spacing do
+        not take old data for their own.
+        """
         shared = set()
         default = read_plans(default_file) if default_file.is_file() else None
         for name in ("2d", "3d_fullres"):
             configuration = plans["configurations"].get(name)
             if configuration is None:
                 continue
-            alike = self.overwrite_target_spacing is None if default is None else shares_data(plans, default, name)
-            if alike and self.preprocessor_name == "DefaultPreprocessor":
+            same_data = self.overwrite_target_spacing is None if default is None else shares_data(plans, default, name)
+            if same_data and self.preprocessor_name == "DefaultPreprocessor":
                 # Another folder that the default plans name may hold anything, and preprocessing would remove it.
                 usual = f"nnUNetPlans_{name}"
                 if default is None or default["configurations"][name].get("data_identifier") == usual:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.estimate import Estimate
-from nnunet_ext.shown import printable
+from nnunet_ext.shown import printable, text_table
 
 NOTE = (
     "GB are 1e9 bytes; training and prediction are estimates for a GPU under autocast, good to about "
@@ -44,16 +44,8 @@ def render(rows: Sequence[Estimate], seconds: Mapping[int, float] | None = None)
             cells += ["-" if row.largest_batch is None else str(row.largest_batch)]
         if seconds:
             cells += [f"{seconds[number]:.0f}" if number in seconds else "-"]
-        table.append([printable(cell) for cell in cells])
-    widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
-    return "\n".join([*lines, NOTE])
+        table.append(cells)
+    return f"{text_table(table, right=range(3, len(heads)))}\n{NOTE}"
 
 
 def render_parts(rows: Sequence[Estimate]) -> str:

@@ -8,17 +8,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-WARM_UP, STEPS = 3, 5
+WARM_UP_STEPS, TIMED_STEPS = 3, 5
+#: of an epoch of nnU-Net
+ITERATIONS, VALIDATION_ITERATIONS = 250, 50
 
 
-def epoch_seconds(
-    network: nn.Module,
-    input_shape: Sequence[int],
-    device: torch.device,
-    iterations: int = 250,
-    validation_iterations: int = 50,
-) -> float:
-    """Estimate an epoch from a few steps: forward, backward and optimizer under autocast; validation forward alone.
+def epoch_seconds(network: nn.Module, input_shape: Sequence[int], device: torch.device) -> float:
+    """Seconds of an epoch of nnU-Net, estimated from a few iterations on random data.
+
+    A training iteration is forward pass, backward pass and optimizer under autocast; validation is a forward pass.
 
     Loading and augmentation are not in it: where the CPU cannot keep up, an epoch takes longer.
 
@@ -26,14 +24,13 @@ def epoch_seconds(
         network: built on ``device``; its weights change.
         input_shape: batch first.
         device: where to run; CUDA, or the CPU for tests.
-        iterations, validation_iterations: of an epoch; nnU-Net's own unless given.
     """
     image = torch.randn(tuple(input_shape), device=device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.99)
     training = _median_seconds(lambda: _step(network, image, optimizer), device)
     with torch.no_grad():
         validation = _median_seconds(lambda: _forward(network, image), device)
-    return iterations * training + validation_iterations * validation
+    return ITERATIONS * training + VALIDATION_ITERATIONS * validation
 
 
 def _forward(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
@@ -51,12 +48,12 @@ def _step(network: nn.Module, image: torch.Tensor, optimizer: torch.optim.Optimi
 
 def _median_seconds(call: Callable[[], object], device: torch.device) -> float:
     seconds = []
-    for number in range(WARM_UP + STEPS):
+    for number in range(WARM_UP_STEPS + TIMED_STEPS):
         _wait(device)
         start = time.perf_counter()
         call()
         _wait(device)
-        if number >= WARM_UP:
+        if number >= WARM_UP_STEPS:
             seconds.append(time.perf_counter() - start)
     return sorted(seconds)[len(seconds) // 2]
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.folders import foreground
+from nnunet_ext.evaluation.evaluate import foreground
 from nnunet_ext.evaluation.images import read_image, read_label_map
 from nnunet_ext.evaluation.metrics import DICE, Metric
 from nnunet_ext.report.style import DARK, REGIONS, save

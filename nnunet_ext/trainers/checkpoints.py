@@ -88,8 +88,8 @@ def _stock_types_allowed() -> Iterator[None]:
     if not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5
         yield
         return
-    core = getattr(np, "_core", None) or np.core  # named so since NumPy 2
-    allowed = [core.multiarray.scalar, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
+    scalar = np.float64(0).__reduce__()[0]  # what unpickles NumPy's scalars; releases keep it in different modules
+    allowed = [scalar, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8"))]
     with torch.serialization.safe_globals(allowed):
         yield
 

@@ -12,13 +12,13 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.folders import PREPROCESSED, dataset_name
+from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.find import find_network
-from nnunet_ext.planning.from_plans import REFUSALS, reason_of
+from nnunet_ext.planning.from_plans import REFUSALS
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.planning.report import read_dataset_json
 from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve, row_of
 
 
@@ -139,7 +139,7 @@ def _estimate_unguarded(
     adapted = getattr(trainer, "adapted_plans", None)
     plans = PlansManager(content if adapted is None else adapted(content, configuration))
     manager = plans.get_configuration(configuration)
-    dataset_json = read_dataset_json(content)
+    dataset_json = dataset_json_of(content)
     channels = determine_num_input_channels(plans, manager, dataset_json)
     classes = plans.get_label_manager(dataset_json).num_segmentation_heads
     recipe = getattr(trainer, "recipe", None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nnunet_ext.errors import reason_of
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
 from nnunet_ext.planning.planner import OURS
@@ -38,8 +39,7 @@ def first_line(trainer: Any) -> str:
         )
         case = measure_sample(network, shape, dtype=half, multiply_adds=False)
     except Exception as error:  # whatever a network of a user's own does without data: a hint must not end a training
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"the memory of this training cannot be estimated: {printable(reason)}"
+        return f"the memory of this training cannot be estimated: {printable(reason_of(error))}"
     needed = gpu.training_bytes(case, trainer.batch_size, trainer.recipe.optimizer)
     if not cuda:
         needed -= gpu.OVERHEAD

@@ -18,8 +18,8 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.lookup import did_you_mean
+from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.planning.report import read_dataset_json
 from nnunet_ext.trainers import checkpoints
 from nnunet_ext.trainers.registry import resolve
 
@@ -65,7 +65,7 @@ def start_checkpoint(
         raise UserError(f"the plans have no configuration {configuration}", file=file)
     plans = PlansManager(trainer_class.adapted_plans(content, configuration))
     manager = plans.get_configuration(configuration)
-    dataset_json = read_dataset_json(content)
+    dataset_json = dataset_json_of(content)
     torch.manual_seed(SEED)
     network = trainer_class.build_network_architecture(
         plans,

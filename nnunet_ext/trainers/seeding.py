@@ -16,6 +16,8 @@ import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
+from nnunet_ext.trainers.private_batchgenerators import stop_workers
+
 
 def seed_everything(*entropy: int) -> None:
     """Sets the generators of Python, NumPy and torch from some non-negative integers, e.g. (seed, epoch, rank)."""
@@ -55,7 +57,7 @@ def seeded_augmenter(augmenter: Any, *entropy: int) -> Any:
     """
     if isinstance(augmenter, SingleThreadedAugmenter):
         return augmenter  # draws from this process's generators
-    augmenter._finish()
+    stop_workers(augmenter)
     seeds = [int(seed) for seed in np.random.SeedSequence(entropy).generate_state(augmenter.num_processes)]
     return MultiThreadedAugmenter(
         _SeededLoader(augmenter.generator, seeds),

@@ -90,7 +90,7 @@ def test_every_fold_of_every_configuration_is_trained_once_and_one_by_the_stock_
     assert set(inside) | {("3d_fullres", 0)} == everything
 
 
-def test_the_progress_line_counts_trainings_and_predictions():
+def test_the_status_line_counts_trainings_and_predictions():
     parts = {step.title: step.parts(Settings()) for step in STEPS}
     assert parts.pop("train") == 10
     assert parts.pop("predict unseen phantoms") == 2

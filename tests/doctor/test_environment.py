@@ -10,12 +10,13 @@ import pytest
 
 from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.cli import main
-from nnunet_ext.doctor import environment, folders, trainers
+from nnunet_ext.doctor import environment, nnunet_folders, trainers
+from nnunet_ext.folders import VARIABLES
 
 
 @pytest.fixture
 def three_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in folders.FOLDERS:
+    for name in VARIABLES:
         (tmp_path / name).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("nnUNet_extTrainer", DISCOVERY_FOLDER)
@@ -72,21 +73,21 @@ def test_an_installation_replaced_by_another_distribution_is_a_clash(monkeypatch
 
 def test_unset_folder(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_raw")
-    assert texts(folders.check_folders(), "problem") == ["nnUNet_raw is not set"]
+    assert texts(nnunet_folders.check_folders(), "problem") == ["nnUNet_raw is not set"]
 
 
 def test_folder_without_write_permission(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(folders.tempfile, "TemporaryFile", refuse)  # permissions do not bind root
-    assert any("not writable (Permission denied)" in text for text in texts(folders.check_folders(), "problem"))
+    monkeypatch.setattr(nnunet_folders.tempfile, "TemporaryFile", refuse)  # permissions do not bind root
+    assert any("not writable (Permission denied)" in text for text in texts(nnunet_folders.check_folders(), "problem"))
 
 
 def test_two_names_of_one_id(three_folders: Path) -> None:
     (three_folders / "nnUNet_raw/Dataset137_A").mkdir()
     (three_folders / "nnUNet_results/Dataset137_B").mkdir()
-    (text,) = texts(folders.check_folders(), "problem")
+    (text,) = texts(nnunet_folders.check_folders(), "problem")
     assert "Dataset137_A, Dataset137_B" in text
 
 

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation import images
-from nnunet_ext.evaluation.folders import evaluate_folder, load_dataset_json
+from nnunet_ext.evaluation.evaluate import evaluate_folder, load_dataset_json
 from nnunet_ext.evaluation.images import read_image, read_label_map
 
 DATASET = {

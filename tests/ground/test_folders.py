@@ -59,4 +59,4 @@ def test_there_are_no_more_processes_than_cores_of_this_process(monkeypatch: pyt
     for cores, expected in ((1, 1), (3, 3), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         assert default_processes() == expected
-    assert default_processes(most=4) == 4
+    assert default_processes(max_processes=4) == 4

@@ -27,7 +27,7 @@ def test_names_that_differ_in_case_alone_are_all_given() -> None:
 
 
 def test_no_more_names_are_given_than_asked_for() -> None:
-    assert len(close_names("brats", [f"brats20{year}" for year in range(17, 24)], most=2)) == 2
+    assert len(close_names("brats", [f"brats20{year}" for year in range(17, 24)], max_names=2)) == 2
 
 
 def test_the_remedy_names_what_is_near_and_what_helps_in_any_case() -> None:

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.cli import main
-from nnunet_ext.planning import make_plans, report
+from nnunet_ext.planning import make_plans, plan_facts
 
 NAME = "Dataset905_Small"
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -74,12 +74,11 @@ def test_plan_preprocesses_what_is_missing_and_no_more(constructed, nnunet_folde
         for end in (".b2nd", "_seg.b2nd", ".pkl"):
             (folder / f"{case}{end}").touch()
     done: list[tuple] = []
-    monkeypatch.setattr(make_plans, "preprocess", lambda *arguments: done.append(arguments))
+    monkeypatch.setattr(make_plans, "preprocess_dataset", lambda *arguments: done.append(arguments))
     code, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-np", 3)
     assert code == 0
-    assert [(number, plans["plans_name"], names, processes) for number, plans, names, processes in done] == [
-        (905, "nnUNetPlainConvUNetPlans", ["3d_fullres"], 3)
-    ]
+    assert done == [(905, "nnUNetPlainConvUNetPlans", ["3d_fullres"], [3])]
+    assert "preprocessing 3d_fullres (1 of 1)" in text
     assert "data of 2d: nnUNetPlans_2d, shared with nnUNetPlans, there already" in text
     assert "nnUNetv2_preprocess" not in text
     assert "-tr" not in text, "nnU-Net's own trainer trains its own network"
@@ -196,7 +195,7 @@ def test_plans_for_a_larger_gpu_than_the_one_here_are_made_without_a_time(constr
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, _: self)
-    monkeypatch.setattr(report, "epoch_seconds", full)
+    monkeypatch.setattr(plan_facts, "epoch_seconds", full)
     code, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "-c", "2d", "--no_pp")
     assert code == 0
     assert "s an epoch" not in text

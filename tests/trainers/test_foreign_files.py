@@ -360,14 +360,14 @@ def test_a_folder_that_holds_more_than_preprocessed_cases_is_not_removed(
     (precious / "thesis.tex").write_text("mine")
     monkeypatch.setattr(make_plans, "preprocess_dataset", lambda *_: pytest.fail("nnU-Net removes the folder first"))
     with pytest.raises(UserError, match=r"would remove a folder that holds thesis\.tex"):
-        make_plans.preprocess(905, dataset.plans, ["2d"], 1)
+        make_plans.preprocess(905, dataset.plans, ["2d"], 1, print)
     assert (precious / "thesis.tex").read_text() == "mine"
     (precious / "thesis.tex").unlink()
     precious.rmdir()
     (dataset.home / "elsewhere").mkdir()
     precious.symlink_to(dataset.home / "elsewhere")
     with pytest.raises(UserError, match="would remove a folder that is a link"):
-        make_plans.preprocess(905, dataset.plans, ["2d"], 1)
+        make_plans.preprocess(905, dataset.plans, ["2d"], 1, print)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")

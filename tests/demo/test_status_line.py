@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from nnunet_ext.demo.progress import Progress, seconds_left, spoken
+from nnunet_ext.demo.status_line import StatusLine, rounded, seconds_left
 
 
 class Clock:
@@ -40,12 +40,12 @@ def test_the_estimate_follows_the_pace_of_this_machine():
     [(0, "10 s"), (14, "10 s"), (16, "20 s"), (59, "1 min"), (75, "1 min 20 s"), (300, "5 min")],
 )
 def test_times_are_spoken_to_ten_seconds(seconds, text):
-    assert spoken(seconds) == text
+    assert rounded(seconds) == text
 
 
 def test_the_line_names_step_parts_steps_to_go_and_time_left():
     clock, stream = Clock(), io.StringIO()
-    with Progress(STEPS, stream, clock) as progress:
+    with StatusLine(STEPS, stream, clock) as progress:
         progress.begin_step()
         clock.now += 10
         progress.part_done()
@@ -61,7 +61,7 @@ def test_the_line_names_step_parts_steps_to_go_and_time_left():
 
 def test_the_estimate_counts_down_while_a_part_runs():
     clock = Clock()
-    progress = Progress(STEPS, io.StringIO(), clock)
+    progress = StatusLine(STEPS, io.StringIO(), clock)
     progress.begin_step()
     clock.now += 40
     assert progress.line().endswith("about 1 min left")
@@ -69,7 +69,7 @@ def test_the_estimate_counts_down_while_a_part_runs():
 
 def test_what_is_said_stands_above_the_line(capsys):
     stream = Terminal()
-    with Progress(STEPS, stream, Clock()) as progress:
+    with StatusLine(STEPS, stream, Clock()) as progress:
         progress.begin_step()
         progress.say("$ a command")
         assert stream.getvalue().endswith("\r\033[K")
@@ -78,7 +78,7 @@ def test_what_is_said_stands_above_the_line(capsys):
 
 def test_on_a_terminal_the_line_is_replaced_not_repeated():
     stream = Terminal()
-    with Progress(STEPS, stream, Clock()) as progress:
+    with StatusLine(STEPS, stream, Clock()) as progress:
         progress.begin_step()
     assert "\n" not in stream.getvalue()
     assert stream.getvalue().endswith("\r\033[K"), "the line must be gone when the demo prints its results"

@@ -1,4 +1,7 @@
-"""One line: which step runs, how many are left and about how long, from what each part takes on a quiet machine."""
+"""The status line of the demo: which step runs, how many are left, and about how long they take.
+
+Times are known beforehand from a quiet machine, and corrected by how long the finished steps took here.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ def seconds_left(expected_done: float, expected_left: float, elapsed: float) -> 
     return expected_left * (elapsed + TRUST_AFTER) / (expected_done + TRUST_AFTER)
 
 
-def spoken(seconds: float) -> str:
+def rounded(seconds: float) -> str:
     """``75 -> "1 min 20 s"``: to ten seconds, as an estimate deserves."""
     tens = max(10, round(seconds / 10) * 10)
     minutes, rest = divmod(tens, 60)
     return f"{minutes} min {rest} s" if minutes and rest else f"{minutes} min" if minutes else f"{rest} s"
 
 
-class Progress:
+class StatusLine:
     """Prints the line: refreshed every second on a terminal, otherwise once at the start of a step and after each part.
 
     Args:
@@ -56,7 +59,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._stop = threading.Event()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> StatusLine:
         if self._live:
             threading.Thread(target=self._refresh, daemon=True).start()
         return self
@@ -99,7 +102,7 @@ class Progress:
         after = len(self._steps) - self._step - 1
         return (
             f"[step {self._step + 1} of {len(self._steps)}] {title}{count}; "
-            f"{after} more step{'s' * (after != 1)}, about {spoken(rest)} left"
+            f"{after} more step{'s' * (after != 1)}, about {rounded(rest)} left"
         )
 
     def say(self, text: str) -> None:

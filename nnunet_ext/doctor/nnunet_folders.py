@@ -12,7 +12,7 @@ from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
 from nnunet_ext.folders import VARIABLES, nnunet_folder
 from nnunet_ext.shown import command
 
-LOW_SPACE_GIB = 20
+MIN_FREE_GIB = 20
 
 
 def check_folders() -> Iterator[Finding]:
@@ -40,8 +40,8 @@ def _folder(name: str) -> Iterator[Finding]:
         )
         return
     free = shutil.disk_usage(folder).free / 2**30
-    told = f"{name} = {folder}, {free:.0f} GiB free"
-    yield ok(told) if free >= LOW_SPACE_GIB else note(told, "preprocessed data and checkpoints may not fit")
+    text = f"{name} = {folder}, {free:.0f} GiB free"
+    yield ok(text) if free >= MIN_FREE_GIB else note(text, "preprocessed data and checkpoints may not fit")
 
 
 def _one_name_per_id() -> Iterator[Finding]:

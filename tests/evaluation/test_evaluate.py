@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.folders import (
+from nnunet_ext.evaluation.evaluate import (
     evaluate_case,
     evaluate_folder,
     foreground,

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.planning import plan_text
+from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.estimate import Estimate
-from nnunet_ext.planning.report import Report, read_dataset_json
+from nnunet_ext.planning.plan_facts import PlanFacts
 from nnunet_ext.planning.table import render, render_parts
 
 PLANS, CONFIGURATION = "nnUNet$(touch x) Plans", "2d'; `touch y`"
@@ -38,8 +40,8 @@ def plans(trainer: str, *configurations: str) -> dict[str, Any]:
 
 
 def test_each_name_is_one_word_of_the_commands_to_type() -> None:
-    report = Report(plans("nnUNetTrainer;x", CONFIGURATION), (row(CONFIGURATION),), {}, (CONFIGURATION,))
-    _, preprocess, train, _, predict = report.next_commands(905, 2, preprocessed=False).splitlines()
+    facts = PlanFacts(plans("nnUNetTrainer;x", CONFIGURATION), (row(CONFIGURATION),), {}, (CONFIGURATION,))
+    _, preprocess, train, _, predict = plan_text.next_commands(facts, 905, 2, preprocessed=False).splitlines()
     model = ["-p", PLANS, "-tr", "nnUNetTrainer;x"]
     assert shlex.split(preprocess) == (
         ["nnUNetv2_preprocess", "-d", "905", "-plans_name", PLANS, "-c", CONFIGURATION, "-np", "2"]
@@ -52,14 +54,15 @@ def test_each_name_is_one_word_of_the_commands_to_type() -> None:
 
 def test_plain_names_stay_as_readable_as_they_were() -> None:
     made = {**plans("", "2d"), "plans_name": "nnUNetCFNetPlans"}
-    lines = Report(made, (row("2d"),), {}, ()).next_commands(905, 2, preprocessed=True).splitlines()
+    facts = PlanFacts(made, (row("2d"),), {}, ())
+    lines = plan_text.next_commands(facts, 905, 2, preprocessed=True).splitlines()
     assert lines[1] == "  nnUNetv2_train 905 2d 0 -p nnUNetCFNetPlans -tr nnUNetTrainerCFNet --npz"
 
 
 def test_tables_print_what_steers_a_screen_as_escapes(nnunet_folders: Any) -> None:
     hostile = "2d\x1b[2J\u202e\r"
-    report = Report(plans("", hostile), (row(hostile),), {0: 1.0}, ())
-    for text in (render(report.rows), render_parts(report.rows), report.as_text(written=True)):
+    facts = PlanFacts(plans("", hostile), (row(hostile),), {0: 1.0}, ())
+    for text in (render(facts.rows), render_parts(facts.rows), plan_text.as_text(facts, written=True)):
         assert all(character.isprintable() or character == "\n" for character in text)
         assert "2d\\x1b[2J\\u202e\\r" in text
 
@@ -85,18 +88,18 @@ def test_a_dataset_json_that_plans_cannot_be_used_with_is_one_line(
     content.pop(change if isinstance(change, str) else "", None)
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message) as error:
-        read_dataset_json(plans(""))
+        dataset_json_of(plans(""))
     assert str(file) in str(error.value)
 
 
 def test_a_dataset_json_is_found_beside_the_plans_or_else_raw(nnunet_folders: Any) -> None:
     with pytest.raises(UserError, match=r"has no dataset\.json"):
-        read_dataset_json(plans(""))
+        dataset_json_of(plans(""))
     for place, name in (("raw", "of raw"), ("preprocessed", "of preprocessed")):
         file = getattr(nnunet_folders, place) / "Dataset905_X" / "dataset.json"
         file.parent.mkdir()
         file.write_text(json.dumps({**DESCRIPTION, "channel_names": {"0": name}}))
-        assert read_dataset_json(plans(""))["channel_names"] == {"0": name}
+        assert dataset_json_of(plans(""))["channel_names"] == {"0": name}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes in the tree of files")
@@ -105,4 +108,4 @@ def test_a_dataset_json_that_is_a_pipe_is_not_waited_for(nnunet_folders: Any) ->
     file.parent.mkdir()
     os.mkfifo(file)
     with pytest.raises(UserError, match="not a regular file"):
-        read_dataset_json(plans(""))
+        dataset_json_of(plans(""))
