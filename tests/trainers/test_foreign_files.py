@@ -253,7 +253,7 @@ def test_data_that_other_plans_name_is_neither_taken_nor_removed(dataset, tmp_pa
     names = {name: content.get("data_identifier") for name, content in written["configurations"].items()}
     assert "myCTPlans_2d" not in names.values()
     with pytest.raises(UserError, match="bears the name of no plans"):
-        make_plans.preprocess(905, changed, ["2d"], 1)
+        make_plans.preprocess(905, changed, ["2d"], 1, print)
     assert precious.exists()
 
 
