@@ -199,8 +199,11 @@ def test_a_record_that_cannot_be_read_is_no_record(given: Path, one_line: OneLin
     else:
         path.write_text({"not JSON": "{", "nested": "[" * 100_000, "a list": "[1]"}[kind])
     assert one_line(*submit(given)).startswith("error LAY01: no conversion of brats2020 with id 520")
-    with pytest.raises(UserError, match=r"no provenance\.json of a conversion"):
+    told = {"a pipe": "regular file", "an endless device": "regular file", "a list": "not the record of a conversion"}
+    told |= {"not JSON": "not valid JSON", "nested": "levels deep"}
+    with pytest.raises(UserError, match=told[kind]) as error:
         changed_files(path.parent)
+    assert str(path) in str(error.value)
 
 
 # --- checksums ----------------------------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ def test_a_record_that_cannot_be_read_is_no_record(given: Path, one_line: OneLin
 def test_no_path_of_a_record_leads_out_of_the_four_folders(given: Path, path: Any) -> None:
     (given / "secret").write_text("secret")
     edit(given, lambda record: record["cases"][0]["files"][0].update(path=path))
-    with pytest.raises(UserError, match=r"no provenance\.json of a conversion"):
+    with pytest.raises(UserError, match=r"not the record of a conversion: cases\[0\]\.files\[0\]\.path"):
         changed_files(given / "nnUNet_raw" / FOLDER)
 
 
