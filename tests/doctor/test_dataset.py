@@ -70,7 +70,14 @@ def test_a_model_trained_on_all_cases_or_imported_is_no_problem(dataset: Path) -
 
 def test_stale_fingerprint(dataset: Path) -> None:
     file = dataset / "nnUNet_preprocessed/Dataset007_X/dataset_fingerprint.json"
-    write(file, json.loads(file.read_text()) | {"spacings": [[1.0, 1.0, 1.0]] * 3})
+    write(
+        file,
+        json.loads(file.read_text())
+        | {
+            "spacings": [[1.0, 1.0, 1.0]] * 3,
+            "shapes_after_crop": [[4, 4, 4]] * 3,
+        },
+    )
     os.utime(file, (0, 0))
     assert "describes 3 cases, the dataset has 2" in only_problem().text
 

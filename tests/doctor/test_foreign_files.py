@@ -161,7 +161,8 @@ def change(file: Path, **values: Any) -> None:
 @pytest.mark.parametrize("ending", ["**x", "[.png", "../x", "", ["x"], {"a": 1}, "\x1b.png"])
 def test_a_file_ending_reaches_no_pattern(dataset: Path, ending: Any) -> None:
     change(dataset / RAW / "dataset.json", file_ending=ending)
-    assert "file_ending" in problems()[0].text
+    told = "0 are there" if ending == "[.png" else "file_ending"  # a name like others, which no file has
+    assert told in problems()[0].text
 
 
 def test_a_file_ending_of_pattern_characters_is_taken_as_it_is(dataset: Path) -> None:
