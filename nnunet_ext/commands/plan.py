@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         say("dry run: nothing was written")
         return 0
-    if not args.no_pp:
+    if args.no_pp:
+        make_plans.require_own_data(plans, facts.missing)  # which the command printed below would remove
+    else:
         make_plans.preprocess(args.dataset, plans, facts.missing, wanted.processes, say)
     say(plan_text.next_commands(facts, args.dataset, wanted.processes, preprocessed=not args.no_pp))
     return 0

@@ -40,8 +40,6 @@ def next_commands(facts: PlanFacts, dataset_id: int, processes: int, preprocesse
         preprocessed: whether what was missing is there by now.
     """
     name = facts.plans["plans_name"]
-    if facts.missing and not preprocessed:
-        make_plans.require_own_data(facts.plans, facts.missing)
     lines = ["next:"]
     if facts.missing and not preprocessed:
         missing = ("nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *facts.missing)
