@@ -74,13 +74,11 @@ class Place:
     Attributes:
         run, children: of this part.
         plans: name of those that trainers share.
-        total: GB of the GPU; 0 without one.
     """
 
     run: campaign.Run
     children: Children
     plans: str
-    total: float
 
     @property
     def device(self) -> str:
@@ -226,13 +224,13 @@ def main() -> int:
     campaign.own_folders(run)
     os.environ["nnUNet_def_n_proc"] = "1" if run.toy else "2"
     children = Children(write_facts, (run.table.file, run.device), server=True)
-    total = memory_gb(run.table.file) if run.device == "cuda" else 0.0
-    place = Place(run, children, "nnUNetPlansToy" if run.toy else "nnUNetPlans", total)
+    place = Place(run, children, "nnUNetPlansToy" if run.toy else "nnUNetPlans")
     jobs = jobs_of(place)
     run.steps = 5 + len(jobs)
     if prepare(place):
         at_once = max(1, campaign.cores() // (1 if run.toy else CORES_EACH))
-        run_jobs(jobs, run, 0.95 * total if run.device == "cuda" else sum(job.memory for job in jobs), at_once)
+        cuda = run.device == "cuda"
+        run_jobs(jobs, run, 0.95 * memory_gb(run.table.file) if cuda else sum(job.memory for job in jobs), at_once)
     else:
         run.table.skip("trainers", "", "there is no dataset to train on")
     return run.exit_code()

@@ -74,8 +74,8 @@ def _arrange(circumstances: Circumstances) -> None:
         def threads_for_spawn(method: str | None = None) -> Any:
             return SimpleNamespace(Pool=ThreadPool) if method == "spawn" else original(method)
 
-        multiprocessing.get_context = threads_for_spawn  # type: ignore[assignment]
-        multiprocessing.cpu_count = lambda: 1  # type: ignore[method-assign]
+        multiprocessing.get_context = threads_for_spawn
+        multiprocessing.cpu_count = lambda: 1
     if circumstances.allowed_gb is not None and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, circumstances.allowed_gb * 1e9 / total))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import campaign  # first: its clock starts before torch is imported
 
 import sys  # isort: skip
+from functools import partial
 
 import torch
 from building import build
@@ -48,13 +49,13 @@ def check_network(run: campaign.Run, subject: Subject) -> None:
     device = torch.device(run.device)
     torch.set_num_threads(max(1, campaign.cores() - 1) if not run.toy else 1)
     for plan in compared_plans(run.toy):
-        run.measure(subject.name, f"{plan.name} as on the CPU", lambda p=plan: compare(run, subject, p), "compare", 10)
+        run.measure(subject.name, f"{plan.name} as on the CPU", partial(compare, run, subject, plan), "compare", 10)
     for plan in trained_plans(run.toy):
         for precision in PRECISIONS:
             run.measure(
                 subject.name,
                 f"{plan.name} {precision}",
-                lambda plan=plan, precision=precision: step(run, subject, plan, precision),
+                partial(step, run, subject, plan, precision),
                 "step",
                 4,
             )

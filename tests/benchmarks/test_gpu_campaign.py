@@ -164,7 +164,7 @@ def test_processes_end_at_their_limit_with_what_they_started(tmp_path) -> None:
         "if __name__ == '__main__':\n"
         "    import children; children.PRELOADED = ()\n"
         "    some = children.Children(probe)\n"
-        f"    print(some.call(hang, ({str(tmp_path / 'pid')!r},), seconds=2), some.call(breaks), flush=True)\n"
+        f"    print(some.call(hang, ({str(tmp_path / 'pid')!r},), seconds=1), some.call(breaks), flush=True)\n"
         "    anew = children.Children(breaks)\n"
         "    print(anew.context.get_start_method(), flush=True)\n"
     )
@@ -409,7 +409,7 @@ def test_plans_for_a_gpu_and_too_little_memory_are_read_from_what_commands_print
             little = how.get("allowed_gb") == commands.TOO_LITTLE
             return commands.Done(1, advice, 1.0) if little else commands.Done(0, output, 1.0)
 
-    place = Place(run, None, "smallPlans", 0.0)
+    place = Place(run, None, "smallPlans")
     commands.budget(place, plain, "nnUNetTrainer", 8)
     commands.out_of_memory(place, plain, "nnUNetTrainer")
     found = rows(run)
