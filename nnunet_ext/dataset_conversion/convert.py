@@ -29,12 +29,12 @@ from nnunet_ext.dataset_conversion.output.journal import NAME, Journal, check_ow
 from nnunet_ext.dataset_conversion.output.lock import is_running, locked
 from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.plan_conversion import make_plan
-from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.record_forms import FOLDERS, PROVENANCE
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task, identifiers
 from nnunet_ext.dataset_conversion.writing import cannot_write, write_json
 from nnunet_ext.errors import UserError
 from nnunet_ext.nnunet_json import read_splits
+from nnunet_ext.progress import Progress
 
 #: With this many errors a conversion stops: the source is broken, not a file of it.
 MAX_ERRORS = 20

@@ -27,9 +27,9 @@ from nnunet_ext.dataset_conversion.folds.splits import check_number
 from nnunet_ext.dataset_conversion.options import Options
 from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.plan import Destination, Plan
-from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.tasks import Task, identifiers
 from nnunet_ext.errors import UserError
+from nnunet_ext.progress import Progress
 
 # Headers are read by a few threads: on a network file system each of them is a wait.
 _READERS = 8

@@ -13,13 +13,13 @@ import numpy as np
 from nnunet_ext.dataset_conversion.datasets import get
 from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
 from nnunet_ext.dataset_conversion.output import nnunet_folders
-from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.record_forms import PROVENANCE, WAY_BACK, read
 from nnunet_ext.dataset_conversion.submission_names import Prediction, check_names, names_of
 from nnunet_ext.dataset_conversion.writing import write_atomically
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 from nnunet_ext.forms import check_form
+from nnunet_ext.progress import Progress
 
 # Bytes of a prediction as it is stored: compressed labels are small.
 _MAX_BYTES = 1 << 30

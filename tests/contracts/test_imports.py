@@ -57,7 +57,6 @@ CONVERSION_WORDS = {
     "description",
     "options",
     "plan",
-    "progress",
     "record_forms",
     "tasks",
     "writing",

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from nnunet_ext.cli import main
-from nnunet_ext.dataset_conversion.progress import Progress
 
 NAMES = ("a\x1b[2Jb.txt", "c\rerror: all is lost.txt", "d\u202egpj.txt", "e\nnext: rm -rf x.txt", "f\u2028g.txt")
 
@@ -131,15 +130,6 @@ def test_commands_to_copy_are_quoted(
         130,
         r"interrupted; go on with: nnunet_ext convert '$(touch x)' 'a\x1bb'",
     )
-
-
-def test_progress_shows_the_name_of_an_archive_as_text(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("nnunet_ext.dataset_conversion.progress._SECONDS_BETWEEN_LINES", 0.0)
-    with Progress("extracting \x1b[2J.tar.gz", 2) as progress:
-        progress.step()
-    assert capsys.readouterr().err.startswith(r"extracting \x1b[2J.tar.gz: 1/2")
 
 
 def test_json_is_escaped(brats2021: Path, convert: Callable[..., tuple[int, str]]) -> None:

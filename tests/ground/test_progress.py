@@ -44,6 +44,15 @@ def test_a_terminal_gets_a_bar_in_which_foreign_text_steers_nothing(
     assert "\x1b[2J" not in shown
 
 
+def test_a_log_shows_the_name_of_a_file_as_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    with Progress("extracting \x1b[2J.tar.gz", 2) as bar:
+        bar.step()
+    assert capsys.readouterr().err.startswith(r"extracting \x1b[2J.tar.gz: 1/2")
+
+
 def test_an_error_in_the_work_ends_the_bar_and_is_passed_on() -> None:
     def items():
         yield 1

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import IO
 
 from nnunet_ext.dataset_conversion.find.tar_header import TarHeader, is_tar
-from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.writing import cannot_write
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import MAX_NAME_BYTES
+from nnunet_ext.progress import Progress
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")

@@ -12,7 +12,7 @@ from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz
-from nnunet_ext.dataset_conversion.progress import Progress
+from nnunet_ext.progress import Progress
 
 _MAX_CONTENT_BYTES = 1 << 32
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
-from nnunet_ext.dataset_conversion.progress import Progress
 from nnunet_ext.dataset_conversion.record_forms import CHECKSUMS, read_or_refuse
 from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
+from nnunet_ext.progress import Progress
 
 _MAX_BYTES = 8 * nifti.MAX_VOXELS + nifti.MAX_OFFSET
 _MAX_PICTURE_BYTES = 1 << 30
