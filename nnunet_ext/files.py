@@ -173,6 +173,7 @@ def write_atomically(file: Path, *, temporary: Path | None = None, sync: bool = 
     """
     temporary = temporary_name(file) if temporary is None else temporary
     try:
+        temporary.unlink(missing_ok=True)  # left by a process that was killed, it may be a link that leads elsewhere
         with temporary.open("wb") as stream:
             yield stream
             if sync:

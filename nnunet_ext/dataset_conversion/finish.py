@@ -19,7 +19,7 @@ from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.record_forms import PROVENANCE
 from nnunet_ext.dataset_conversion.reporting import report
 from nnunet_ext.dataset_conversion.tasks import CaseResult
-from nnunet_ext.dataset_conversion.writing import write_atomically, write_json
+from nnunet_ext.dataset_conversion.writing import write_file, write_json
 
 
 @dataclass
@@ -68,5 +68,5 @@ def write_report(
 ) -> Path:
     """Write ``report.md`` and return its path."""
     path = plan.destination.folder / "report.md"
-    write_atomically(path, report.markdown(plan, results, findings, folds, groups or plan.groups).encode())
+    write_file(path, report.markdown(plan, results, findings, folds, groups or plan.groups).encode())
     return path

@@ -15,7 +15,7 @@ from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
 from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.record_forms import PROVENANCE, WAY_BACK, read
 from nnunet_ext.dataset_conversion.submission_names import Prediction, check_names, names_of
-from nnunet_ext.dataset_conversion.writing import write_atomically
+from nnunet_ext.dataset_conversion.writing import write_file
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 from nnunet_ext.forms import check_form
@@ -90,7 +90,7 @@ def to_submission(
     with Progress("writing", len(given)) as progress:
         for prediction in given:
             for name, data in _convert(prediction, record):
-                write_atomically(target / name, data)
+                write_file(target / name, data)
                 written.append(target / name)
             progress.step()
     return written

@@ -1,4 +1,4 @@
-"""Files that are never seen half-written: each is written under a temporary name and then renamed."""
+"""How a conversion writes: the files of one case together, with links where they will do; what fails is OUT04."""
 
 from __future__ import annotations
 
@@ -11,38 +11,36 @@ from types import TracebackType
 from typing import Any
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import temporary_name, write_atomically
 
 
 def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
-
-
-def is_temporary(name: str) -> bool:
-    return name.startswith(".") and ".tmp-" in name
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written.
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of its own, so that it is never seen half-written.
 
     Raises:
         UserError: OUT04.
     """
-    with Files(path.parent) as files:
-        files.write(path.name, data)
-        files.commit()
+    try:
+        with write_atomically(path, sync=True) as stream:
+            stream.write(data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def write_json(path: Path, content: Any) -> None:
     """Indented by 2, keys in the order given, a newline at the end.
 
     What is no Unicode, such as a file name in another encoding, becomes the escape that JSON has for it.
+
+    Raises:
+        UserError: OUT04.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    write_file(path, text.encode("utf-8", "backslashreplace"))
 
 
 class Files:
@@ -136,11 +134,15 @@ def link_is_expected(source: str, folder: Path, how: str) -> bool:
     """Whether ``Files.link`` will link and not copy, as far as the file systems tell without a trial."""
     if how != "auto":
         return how != "copy"
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
     real = os.path.realpath(source)
-    return Path(real).stat().st_dev == existing.stat().st_dev or _same_parent(real, folder)
+    return Path(real).stat().st_dev == nearest_existing(folder).stat().st_dev or _same_parent(real, folder)
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the lowest of those above it that exists: the disk on which it will be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _same_parent(real: str, folder: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_ext.dataset_conversion.writing import Files, cannot_write, write_atomically
+from nnunet_ext.dataset_conversion.writing import Files, cannot_write, write_file
 from nnunet_ext.errors import UserError
 
 
@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"OUT04: cannot write .*image: the disk is full - .*resume with"):
-        write_atomically(tmp_path / "image", b"x")
+        write_file(tmp_path / "image", b"x")
     assert names(tmp_path) == []
 
 

@@ -43,6 +43,16 @@ def test_after_an_error_the_old_file_stays_and_nothing_half_written(tmp_path: Pa
     assert names(tmp_path) == ["plans.json"]
 
 
+def test_a_leftover_that_is_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "plans.json", tmp_path / "elsewhere"
+    elsewhere.write_text("of others")
+    temporary_name(file).symlink_to(elsewhere)
+    with write_atomically(file) as stream:
+        stream.write(b"new")
+    assert (file.read_text(), elsewhere.read_text()) == ("new", "of others")
+    assert not file.is_symlink()
+
+
 def test_content_is_on_the_disk_before_the_file_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, synced = tmp_path / "checkpoint.pth", []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, file.exists())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -13,9 +12,9 @@ from typing import IO
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.record_forms import FOLDERS, JOURNAL_ENTRY
 from nnunet_ext.dataset_conversion.tasks import CaseResult
-from nnunet_ext.dataset_conversion.writing import cannot_write, is_temporary
+from nnunet_ext.dataset_conversion.writing import cannot_write, sha256
 from nnunet_ext.errors import UserError
-from nnunet_ext.files import parse_json, read_regular_file
+from nnunet_ext.files import is_temporary, parse_json, read_regular_file
 from nnunet_ext.forms import check_form
 
 NAME = ".convert.jsonl"
@@ -26,7 +25,7 @@ _MAX_BYTES = 1 << 28
 def signature(case: Case) -> str:
     """A checksum over identifier, split, names and sizes of a case's files: a case whose files changed has another."""
     files = [(role, file.path, file.size) for role, file in case.all_files]
-    return hashlib.sha256(json.dumps([case.id, case.split, files]).encode()).hexdigest()
+    return sha256(json.dumps([case.id, case.split, files]).encode())
 
 
 class Journal:

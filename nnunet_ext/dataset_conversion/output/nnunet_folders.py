@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.writing import nearest_existing
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_json
 
@@ -25,9 +26,7 @@ def raw_folder(output: str | Path | None) -> Path:
     if not given:
         raise UserError("nnUNet_raw is not set", remedy="export nnUNet_raw=FOLDER, or give -o FOLDER", code="OUT04")
     raw = Path(given).absolute()
-    above = raw
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = nearest_existing(raw)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{above} cannot be written to", remedy="give a folder of your own with -o", code="OUT04")
     return raw
@@ -68,9 +67,7 @@ def check_name_is_free(number: int, folder_name: str, raw: Path) -> None:
 
 def check_free_space(folder: Path, needed: int) -> None:
     """Raise OUT03 where the planned bytes and 5 % more do not fit."""
-    above = folder
-    while not above.exists():
-        above = above.parent
+    above = nearest_existing(folder)
     free = shutil.disk_usage(above).free
     if needed * _ROOM > free:
         raise UserError(

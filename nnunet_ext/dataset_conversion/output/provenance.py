@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from nnunet_ext.dataset_conversion.options import MAX_USER_FILE_BYTES, Options
 from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.record_forms import SCHEMA
 from nnunet_ext.dataset_conversion.tasks import CaseResult
+from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
 
@@ -51,7 +51,7 @@ def deciding_options(plan: Plan, options: Options) -> dict[str, Any]:
 
 
 def _digest(file: str) -> str:
-    return hashlib.sha256(read_regular_file(Path(file), MAX_USER_FILE_BYTES)).hexdigest()
+    return sha256(read_regular_file(Path(file), MAX_USER_FILE_BYTES))
 
 
 def header(plan: Plan, options: Options, state: str, run: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_ext.dataset_conversion import writing
 from nnunet_ext.dataset_conversion.cases import case_forms as forms
 
 CASE = "BraTS2021_00002"
@@ -212,7 +211,7 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_the_run_can_be_resumed(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as full:
-        full.setattr(writing.os, "fsync", fill_up)
+        full.setattr(os, "fsync", fill_up)
         line = refused("OUT04", ("the disk is full", "resume"), "convert", "brats2021", "-i", source, "--link", "copy")
     assert str(nnunet_folders.raw) in line
     assert command("convert", "brats2021", "-i", source, "--link", "copy").code == 0

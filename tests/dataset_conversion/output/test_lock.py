@@ -114,7 +114,7 @@ def test_a_run_that_ended_before_its_record_is_taken_up(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:
-        broken.setattr("nnunet_ext.dataset_conversion.writing.os.fsync", full)
+        broken.setattr(os, "fsync", full)
         with pytest.raises(UserError, match=r"OUT04: .*the disk is full"):
             convert_to("brats2021", brats2021)
     folder = tmp_path / "nnUNet_raw" / FOLDER
