@@ -7,21 +7,18 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from command_runner import CommandRunner
 from subjects import Subject
-
-if TYPE_CHECKING:
-    from commands import Place
 
 EPOCHS, ITERATIONS, TOY_ITERATIONS = 2, 20, 2
 
 
-def chain(place: Place, subject: Subject, trainer: str, dataset: int, configuration: str) -> None:
+def chain(runner: CommandRunner, subject: Subject, trainer: str, dataset: int, configuration: str) -> None:
     """Each command is checked by what it leaves; where one fails, those that need it are left out."""
-    run = place.run
+    run = runner.run
     name = f"{trainer}_{EPOCHS}epochs_{TOY_ITERATIONS if run.toy else ITERATIONS}its_2vits"
-    steps = Chain(place, name, dataset, configuration)
+    steps = Chain(runner, name, dataset, configuration)
     for setting, step in (
         ("nnUNetv2_train, killed", steps.train_and_kill),
         ("nnUNetv2_train --c", steps.go_on),
@@ -40,18 +37,18 @@ class Chain:
     """The commands of one trainer. Each method returns what is wrong, or nothing.
 
     Args:
-        place: where they run.
+        runner: where they run.
         trainer: with the suffixes that make it short.
         dataset: its id.
         configuration: of the plans.
     """
 
-    def __init__(self, place: Place, trainer: str, dataset: int, configuration: str) -> None:
-        self._place = place
-        self._model = ["-tr", trainer, "-p", place.plans]
-        self._train = ["nnUNetv2_train", str(dataset), configuration, "0", *self._model, "-device", place.device]
+    def __init__(self, runner: CommandRunner, trainer: str, dataset: int, configuration: str) -> None:
+        self._place = runner
+        self._model = ["-tr", trainer, "-p", runner.plans]
+        self._train = ["nnUNetv2_train", str(dataset), configuration, "0", *self._model, "-device", runner.device]
         self._dataset, self._configuration, self._trainer = dataset, configuration, trainer
-        self._log = place.run.work / f"{trainer}.log"
+        self._log = runner.run.work / f"{trainer}.log"
 
     @property
     def _results(self) -> Path:

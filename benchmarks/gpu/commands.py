@@ -11,16 +11,13 @@ import campaign  # first: its clock starts before torch is imported
 import json  # isort: skip
 import os
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from chain import chain
-from children import Children, end_orderly_on_termination, reason
-from entry import Circumstances, read_peak, run_command
+from children import Children, end_orderly_on_termination
+from command_runner import AUGMENTATION, CommandRunner
+from entry import read_peak
 from jobs import Job, run_jobs
 from machine import memory_gb, write_facts
 from subjects import STOCK_TRAINER, Subject, trainers
@@ -36,79 +33,14 @@ TRAINING_CASES = 369
 TARGETS = (8, 24, 40)
 CONFIGURATION = "3d_fullres"
 # of a training with its processes of augmentation
-CORES_EACH, AUGMENTATION = 4, 4
+CORES_EACH = AUGMENTATION
 # GB that weights and CUDA's context fit into, but no step of a training
 TOO_LITTLE = 1.5
 
 
-@dataclass(frozen=True)
-class Done:
-    """A command that ended, or was ended at the deadline.
-
-    Attributes:
-        code: exit code; None: at the deadline.
-        output: all that it printed.
-        seconds: that it took.
-    """
-
-    code: int | None
-    output: str
-    seconds: float
-
-    @property
-    def why(self) -> str:
-        """Why it failed; empty if it did not."""
-        return "" if self.code == 0 else reason(self.code, self.seconds)
-
-    @property
-    def said(self) -> str:
-        """The line in which it says why it failed: of its errors the last."""
-        errors = [line for line in self.output.splitlines() if "Error" in line]
-        return errors[-1][:300] if errors and self.code is not None else self.why
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where commands run and what they are told.
-
-    Attributes:
-        run, children: of this part.
-        plans: name of those that trainers share.
-    """
-
-    run: campaign.Run
-    children: Children
-    plans: str
-
-    @property
-    def device(self) -> str:
-        return self.run.device
-
-    def command(self, words: Sequence[str], log: Path, **circumstances: Any) -> Done:
-        """One command, with ``Circumstances`` of its own; the log keeps what it prints."""
-        before = log.stat().st_size if log.is_file() else 0
-        begun = time.monotonic()
-        training = words[0] == "nnUNetv2_train"
-        augmentation = (0 if self.run.toy else AUGMENTATION) if training else 1  # planners divide by it
-        how = Circumstances(self.run.work, augmentation, threads=self.run.toy, **circumstances)
-        code = self.children.call(run_command, (list(words), how), self.run.left(), log)
-        output = log.read_bytes()[before:].decode(errors="replace") if log.is_file() else ""
-        if code not in (0, -9):
-            print("\n".join(["", *output.splitlines()[-15:]]), flush=True)
-        return Done(code, output, time.monotonic() - begun)
-
-    def checked(self, subject: str, setting: str, words: Sequence[str], log: Path) -> bool:
-        """Whether a command ended well; rows with its time and that."""
-        done = self.command(words, log)
-        self.run.table.check(subject, setting, "ends well", done.code == 0, done.why)
-        if done.code == 0:
-            self.run.table.add(subject, setting, "whole command", done.seconds, "s")
-        return done.code == 0
-
-
-def prepare(place: Place) -> bool:
+def prepare(runner: CommandRunner) -> bool:
     """Phantoms, conversion, both planners' plans, preprocessing. False if one failed."""
-    run, log = place.run, place.run.work / "prepare.log"
+    run, log = runner.run, runner.run.work / "prepare.log"
     shape = TOY_SHAPE if run.toy else SHAPE
     processes = "1" if run.toy else str(CASES)
     steps = {
@@ -122,12 +54,12 @@ def prepare(place: Place) -> bool:
     for name, words in steps.items():
         if not run.begins("dataset", name, name, 5):
             return False
-        if not place.checked("dataset", name, words.split(), log):
+        if not runner.checked("dataset", name, words.split(), log):
             return False
         if name == "convert" and not run.toy:
             pretend_many_cases(run.work / "nnUNet_raw")
     if run.toy:
-        write_small_plans(run.work / "nnUNet_preprocessed", place.plans)
+        write_small_plans(run.work / "nnUNet_preprocessed", runner.plans)
     return True
 
 
@@ -154,17 +86,17 @@ def write_small_plans(preprocessed: Path, name: str) -> None:
     file.with_name(f"{name}.json").write_text(json.dumps(small, indent=4), encoding="utf-8")
 
 
-def budget(place: Place, subject: Subject, trainer: str, target: int) -> None:
+def budget(runner: CommandRunner, subject: Subject, trainer: str, target: int) -> None:
     """Plans for a GPU of this size, and a short training that PyTorch gives no more than that to."""
-    run, setting = place.run, f"plans for {target} GB"
+    run, setting = runner.run, f"plans for {target} GB"
     log = run.work / f"{subject.name}_{target}.log"
     plans = f"nnUNet{subject.name}Plans_budget{target}"
     words = f"nnunet_ext plan -d {ID} -a {subject.name} -gpu_memory_target {target} -overwrite_plans_name {plans}"
-    if not place.checked(subject.name, setting, f"{words} -c {CONFIGURATION} --no_pp".split(), log):
+    if not runner.checked(subject.name, setting, f"{words} -c {CONFIGURATION} --no_pp".split(), log):
         return
     short = f"{trainer}_1epochs_{1 if run.toy else 4}its_1vits"
-    words = f"nnUNetv2_train {ID} {CONFIGURATION} 0 -tr {short} -p {plans} -device {place.device}"
-    done = place.command(words.split(), log, allowed_gb=float(target))
+    words = f"nnUNetv2_train {ID} {CONFIGURATION} 0 -tr {short} -p {plans} -device {runner.device}"
+    done = runner.command(words.split(), log, allowed_gb=float(target))
     run.table.check(subject.name, setting, "trains within it", done.code == 0, done.said)
     if done.code is None:
         return
@@ -175,13 +107,13 @@ def budget(place: Place, subject: Subject, trainer: str, target: int) -> None:
         run.table.add(subject.name, setting, f"share {what}", peak / target, "", note)
 
 
-def out_of_memory(place: Place, subject: Subject, trainer: str) -> None:
+def out_of_memory(runner: CommandRunner, subject: Subject, trainer: str) -> None:
     """A training that finds too little memory ends with the command that helps."""
-    run = place.run
-    words = f"nnUNetv2_train {ID} {CONFIGURATION} 0 -tr {trainer}_1epochs_1its_1vits -p {place.plans}"
-    bounds = {"allowed_gb": TOO_LITTLE, "out_of_memory": place.device == "cpu"}
+    run = runner.run
+    words = f"nnUNetv2_train {ID} {CONFIGURATION} 0 -tr {trainer}_1epochs_1its_1vits -p {runner.plans}"
+    bounds = {"allowed_gb": TOO_LITTLE, "out_of_memory": runner.device == "cpu"}
     log = run.work / f"{subject.name}_little.log"
-    done = place.command([*words.split(), "-device", place.device], log, **bounds)
+    done = runner.command([*words.split(), "-device", runner.device], log, **bounds)
     # processes of augmentation may speak after the training
     advice = [line for line in done.output.splitlines() if "UserError: out of memory at patch" in line]
     advised = done.code == 1 and any("nnunet_ext plan -d" in line for line in advice)
@@ -189,20 +121,22 @@ def out_of_memory(place: Place, subject: Subject, trainer: str) -> None:
     run.table.check(subject.name, "too little memory", "ends in our advice", advised, said)
 
 
-def jobs_of(place: Place) -> list[Job]:
+def jobs_of(runner: CommandRunner) -> list[Job]:
     """In order of importance: every trainer's chain of commands, too little memory, plans by the size of the GPU."""
-    run, listed = place.run, trainers()
+    run, listed = runner.run, trainers()
     families = [(subject, trainer) for subject, trainer in listed if trainer != STOCK_TRAINER]
     budgets = [(s, t, target) for target in TARGETS for s, t in families + listed[:1]]
     if run.toy:
         budgets = [(*families[0], TARGETS[0]), (*listed[0], TARGETS[1])]
     return [
         *(
-            Job(trainer, "chain", 12, 20 if run.toy else 40, partial(chain, place, subject, trainer, ID, CONFIGURATION))
+            Job(
+                trainer, "chain", 12, 20 if run.toy else 40, partial(chain, runner, subject, trainer, ID, CONFIGURATION)
+            )
             for subject, trainer in listed
         ),
         *(
-            Job(subject.name, "too little memory", 3, 12, partial(out_of_memory, place, subject, trainer))
+            Job(subject.name, "too little memory", 3, 12, partial(out_of_memory, runner, subject, trainer))
             for subject, trainer in families
         ),
         *(
@@ -211,7 +145,7 @@ def jobs_of(place: Place) -> list[Job]:
                 f"plans for {target} GB",
                 target + 1.0,
                 10 if run.toy else 20,
-                partial(budget, place, s, trainer, target),
+                partial(budget, runner, s, trainer, target),
             )
             for s, trainer, target in budgets
         ),
@@ -224,10 +158,10 @@ def main() -> int:
     campaign.own_folders(run)
     os.environ["nnUNet_def_n_proc"] = "1" if run.toy else "2"
     children = Children(write_facts, (run.table.file, run.device), server=True)
-    place = Place(run, children, "nnUNetPlansToy" if run.toy else "nnUNetPlans")
-    jobs = jobs_of(place)
+    runner = CommandRunner(run, children, "nnUNetPlansToy" if run.toy else "nnUNetPlans")
+    jobs = jobs_of(runner)
     run.steps = 5 + len(jobs)
-    if prepare(place):
+    if prepare(runner):
         at_once = max(1, campaign.cores() // (1 if run.toy else CORES_EACH))
         cuda = run.device == "cuda"
         run_jobs(jobs, run, 0.95 * memory_gb(run.table.file) if cuda else sum(job.memory for job in jobs), at_once)

@@ -356,7 +356,7 @@ def test_a_compile_that_does_not_end_is_a_row(begin, of, rows, monkeypatch) -> N
     assert len(killed) >= len(jobs)
 
 
-class FakePlace:
+class FakeRunner:
     """Commands that end as they are told to, and leave files."""
 
     def __init__(self, run: Any, codes: dict[str, int], output: str = "") -> None:
@@ -388,8 +388,8 @@ def test_a_chain_of_commands_stops_where_one_is_wrong(begin, of, plain, rows, co
     fold.mkdir(parents=True)
     for name in ("checkpoint_latest.pth", "checkpoint_final.pth"):
         (fold / name).touch()
-    place = FakePlace(run, codes, output)
-    of("chain").chain(place, plain, "nnUNetTrainer", 901, "3d_fullres")
+    runner = FakeRunner(run, codes, output)
+    of("chain").chain(runner, plain, "nnUNetTrainer", 901, "3d_fullres")
     (row,) = failed(rows(run))
     assert (row["setting"], row["note"].startswith(why)) == (where, True), row
     assert rows(run)[-1]["unit"] == "skipped"
@@ -404,14 +404,14 @@ def test_plans_for_a_gpu_and_too_little_memory_are_read_from_what_commands_print
     output = f'Epoch 0\n{entry.PEAK}{{"allocated": 5.0, "reserved": 6.0}}\n'
     advice = "UserError: out of memory at patch [8], batch 2: CUDA. - For plans that fit: nnunet_ext plan -d 901 -a X"
 
-    class Place(commands.Place):
+    class Runner(commands.CommandRunner):
         def command(self, words: list[str], log: Path, **how: Any) -> Any:
             little = how.get("allowed_gb") == commands.TOO_LITTLE
-            return commands.Done(1, advice, 1.0) if little else commands.Done(0, output, 1.0)
+            return of("command_runner").Ended(1, advice, 1.0) if little else of("command_runner").Ended(0, output, 1.0)
 
-    place = Place(run, None, "smallPlans")
-    commands.budget(place, plain, "nnUNetTrainer", 8)
-    commands.out_of_memory(place, plain, "nnUNetTrainer")
+    runner = Runner(run, None, "smallPlans")
+    commands.budget(runner, plain, "nnUNetTrainer", 8)
+    commands.out_of_memory(runner, plain, "nnUNetTrainer")
     found = rows(run)
     assert not failed(found)
     shares = {row["quantity"]: float(row["value"]) for row in found if row["quantity"].startswith("share")}
