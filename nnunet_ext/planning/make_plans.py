@@ -18,12 +18,11 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.families import suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
 from nnunet_ext.planning import PLANNERS, fingerprint
-from nnunet_ext.planning.from_plans import reason_of
 from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
 from nnunet_ext.planning.plans_file import REMEDY, read_plans, refuse_foreign_classes
 from nnunet_ext.planning.sharing import missing_cases

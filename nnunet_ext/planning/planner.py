@@ -33,6 +33,7 @@ from nnunet_ext.files import write_atomically
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import Memory, built_without_data, measure_sample
 from nnunet_ext.planning.plans_file import read_plans
+from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
 from nnunet_ext.planning.sharing import data_digest, shares_data
 
 # nnU-Net's own estimate counts the values that convolutions put out. For each of them PlainConvUNet keeps this many
@@ -149,7 +150,7 @@ class NetworkPlanner(ExperimentPlanner):
             len(self.channel_names),
             len(self.dataset_json["labels"]),
             architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
+            architecture[IMPORTED_KEYWORDS],
         )
         architecture["arch_kwargs"].update(self._options(plan["patch_size"], architecture["arch_kwargs"]))
         plan["batch_size"] = self._batch_size(demand, plan["patch_size"], approximate_n_voxels_dataset)
