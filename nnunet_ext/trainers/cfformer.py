@@ -110,7 +110,7 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
 
     def transformer_starts_at_random(self) -> bool:
         """Whether training begins with blocks that are the identity, as they are only when no weights were loaded."""
-        network: Any = self._bare_network()
+        network: Any = self.bare_network()
         if self.current_epoch or network.transformer is None:
             return False
         return not any(block.norm1.weight.any() for stage in network.transformer.layers for block in stage.blocks)
