@@ -12,6 +12,8 @@ from nnunet_ext.forms import FormError, read_document
 from nnunet_ext.planning import imports
 from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
 
+#: key under which our planner notes what it made plans for, at the top of a plans file
+OURS = "nnunet_ext"
 #: the option of our commands with which a user vouches for a file
 FLAG = "--trust"
 REMEDY = f"look at the file; if you trust whoever wrote it, add {FLAG}"
@@ -123,7 +125,7 @@ _PLANS = forms.record(
         "original_median_shape_after_transp": forms.list_of(forms.number, length=3),
         "foreground_intensity_properties_per_channel": forms.mapping(forms.text, forms.mapping(forms.text, forms.real)),
         # what our planner notes of its own
-        "nnunet_ext": forms.record(
+        OURS: forms.record(
             {"network": forms.identifier, "gpu_memory_target_in_gb": forms.number},
             {
                 "version": forms.text,
