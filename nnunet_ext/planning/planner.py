@@ -142,10 +142,10 @@ class NetworkPlanner(ExperimentPlanner):
         arch_kwargs: dict[str, Any],
         arch_kwargs_req_import: Sequence[str],
     ) -> float:
-        """Bytes of a sample and its share of what is needed once, in the unit of ``UNet_reference_val_...``.
+        """Bytes of a sample, and half of those needed once, in the unit of ``UNet_reference_val_...``.
 
-        Static in nnU-Net, which calls it on the instance and goes on shrinking the patch while twice this, over the
-        reference batch, exceeds the reference.
+        nnU-Net asks for it at each candidate, and shrinks the patch as long as two samples exceed the budget. There it
+        is a static method, called on the instance.
         """
         if arch_kwargs["n_stages"] < MIN_STAGES:
             raise self._no_patch(patch_size)  # nnU-Net's loop has no lower end of its own
@@ -171,6 +171,7 @@ class NetworkPlanner(ExperimentPlanner):
         return gpu.training_bytes(demand.memory, batch_size, self.optimizer)
 
     def _budget(self) -> float:
+        """Bytes for the batch, so that nnU-Net's own network gets nnU-Net's own batch."""
         scale = self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
         if len(self._spacing) == 2:
             return self.UNet_reference_val_corresp_bs_2d * self.UNet_reference_val_2d * scale

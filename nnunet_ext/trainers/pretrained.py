@@ -23,8 +23,8 @@ from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.trainers import checkpoints
 from nnunet_ext.trainers.registry import resolve
 
-#: names of encoders that the command knows, on the hub of timm
-FAMILIES = {"cnn": "resnet*", "transformer": "swinv2_*"}
+#: part of a network -> pattern of the names of encoders for it on timm's hub
+HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
 SEED = 0  # of what stays random, so that the same command writes the same file
 
 
@@ -147,7 +147,7 @@ def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     import timm
 
     architecture = name.removeprefix("timm:").partition(".")[0]
-    known = timm.list_models(FAMILIES[part])
+    known = timm.list_models(HUB_NAMES[part])
     if architecture not in known:
         example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_base_window8_256.ms_in1k"}[part]
         remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"
