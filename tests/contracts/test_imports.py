@@ -17,6 +17,7 @@ GROUND = {
     "files",
     "folders",
     "forms",
+    "label_rounding",
     "lock",
     "lock_by_name",
     "lookup",
@@ -73,7 +74,7 @@ CONVERSION_WORDS = {
     "tasks",
     "writing",
 }
-CONVERSION_STEPS = {"plan_conversion", "finish", "convert", "submission", "submission_names"}
+CONVERSION_STEPS = {"plan_conversion", "finish", "convert", "submission", "submission_files", "submission_names"}
 
 
 def imports(file: Path) -> Iterator[str]:
