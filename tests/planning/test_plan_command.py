@@ -92,8 +92,6 @@ def test_small_plans_build_a_small_network_and_the_commands_to_type_next_need_no
     trained = [line for line in text.splitlines() if "nnUNetv2_train" in line or "nnUNetv2_predict" in line]
     assert all(line.endswith("-device cpu") for line in trained), trained
     assert "-f 0 " in trained[-1]
-    again = run("plan", "-d", 905, "-a", network, "-overwrite_plans_name", name, "--no_pp")
-    assert "exist for something else" in error_of(again)
 
 
 def test_plan_preprocesses_what_is_missing_and_no_more(constructed, nnunet_folders, run, monkeypatch) -> None:
