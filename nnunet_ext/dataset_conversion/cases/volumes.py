@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_ext.dataset_conversion.case import SourceFile
-from nnunet_ext.dataset_conversion.cases import geometry
+from nnunet_ext.dataset_conversion.cases import geometry, volume_files
 from nnunet_ext.dataset_conversion.cases.coverage import foreground_findings
 from nnunet_ext.dataset_conversion.cases.image_checks import (
     identical_images,
@@ -25,7 +25,6 @@ from nnunet_ext.dataset_conversion.cases.image_checks import (
 from nnunet_ext.dataset_conversion.cases.labels import relabel
 from nnunet_ext.dataset_conversion.cases.outputs import keep_file, write_content
 from nnunet_ext.dataset_conversion.checks import Finding, errors
-from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz, nifti
 from nnunet_ext.dataset_conversion.formats.nifti import Header
 from nnunet_ext.dataset_conversion.formats.sizes import volume_too_large
@@ -33,8 +32,6 @@ from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.writing import Files, link_is_expected, sha256
 from nnunet_ext.errors import UserError
 
-# Enough of a compressed file to hold its header; extensions and long gzip names are rare.
-_FIRST = 1 << 14
 # What writing is expected to need, as shares of the uncompressed size; measured on BraTS (0.14 and 0.002), with room.
 _IMAGE_SHARE, _LABEL_SHARE = 0.3, 0.01
 
@@ -68,7 +65,7 @@ def plan(task: Task) -> tuple[Task, list[Finding]]:
     headers: dict[str, tuple[bytes, Header]] = {}
     for role, files in case.files.items():
         try:
-            raw = _header_bytes(files[0])
+            raw = volume_files.header_bytes(files[0])
             headers[role] = raw, nifti.parse(raw, files[0].shown)
         except UserError as error:
             findings.append(Finding.of(error, case.name))
@@ -91,7 +88,14 @@ def plan(task: Task) -> tuple[Task, list[Finding]]:
         rewrite = header.squeezed or bool(found)
         new_header = nifti.rewritten(raw, like=first_raw) if rewrite and not errors(task.policy.apply(found)) else b""
         images.append(
-            _Job(file, image.role, header, task.image_path(case.id, channel), _is_gz(file) and not rewrite, new_header)
+            _Job(
+                file,
+                image.role,
+                header,
+                task.image_path(case.id, channel),
+                volume_files.is_gz(file) and not rewrite,
+                new_header,
+            )
         )
     label = None
     if dataset.label in case.files:
@@ -120,19 +124,6 @@ def _with_operations(task: Task, jobs: _Jobs) -> Task:
     return replace(task, details=jobs, operations=tuple(operations), bytes_to_write=int(size))
 
 
-def _is_gz(file: SourceFile) -> bool:
-    return file.name.lower().endswith(".gz")
-
-
-def _header_bytes(file: SourceFile) -> bytes:
-    raw = read(file, _FIRST)
-    if _is_gz(file):
-        return gz.first_bytes(raw, nifti.HEADER_BYTES, file.shown)
-    if raw.startswith(b"\x1f\x8b"):
-        raise UserError(f"{file.shown} is gzip data in a .nii name", remedy="give it the ending .nii.gz", code="IO01")
-    return raw[: nifti.HEADER_BYTES]
-
-
 def run(task: Task) -> CaseResult:
     """Check every voxel of a case and write its files."""
     jobs: _Jobs = task.details
@@ -155,7 +146,7 @@ def run(task: Task) -> CaseResult:
 
 def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
-        stored, content = _content(job)
+        stored, content = volume_files.content(job.file, job.header)
     except UserError as error:
         task.fail(result, error)
         return
@@ -175,31 +166,6 @@ def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     del stored  # large files: what is not needed any more makes room
     body = content if operation == "compress" else b"".join((header, voxels.data))
     write_content(files, result, job.path, operation, gz.compress(body), body)
-
-
-def _content(job: _Job) -> tuple[bytes, bytes]:
-    """The file as it is stored and uncompressed, exactly as long as its header says.
-
-    Raises:
-        UserError: GZ01, IO01, IO02, ARC01.
-    """
-    expected = job.header.content_size
-    # Compressing makes nothing much larger; what is larger nevertheless is not read.
-    if job.file.size > (expected + expected // 64 + (1 << 20) if _is_gz(job.file) else expected):
-        raise _wrong_size(job, "more than")
-    stored = read(job.file)
-    content = gz.decompress(stored, expected, job.file.shown) if _is_gz(job.file) else stored
-    if len(content) != expected:
-        raise _wrong_size(job, "more than" if len(content) > expected else f"{len(content)} instead of")
-    return stored, content
-
-
-def _wrong_size(job: _Job, held: str) -> UserError:
-    return UserError(
-        f"{job.file.shown} holds {held} the {job.header.content_size} bytes that its header declares",
-        code="IO01",
-        remedy="fetch the file again",
-    )
 
 
 def _source(job: _Job, stored: bytes) -> dict[str, object]:
@@ -229,7 +195,7 @@ def _check_voxels(task: Task, job: _Job, voxels: np.ndarray, result: CaseResult)
 
 def _label(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     try:
-        stored, content = _content(job)
+        stored, content = volume_files.content(job.file, job.header)
     except UserError as error:
         task.fail(result, error)
         return

@@ -40,7 +40,8 @@ def affine_as_simpleitk(header: Any, spacing: tuple[float, float, float], file: 
     """
     qform_code, sform_code = int(header["qform_code"]), int(header["sform_code"])
     if not np.isfinite(spacing).all() or min(spacing) <= 0:
-        raise _error(file, f"has a spacing of {'x'.join(f'{size:g}' for size in spacing)} mm")
+        sizes = "x".join(f"{size:g}" for size in spacing)
+        raise _error(file, f"has a spacing of zero, or one that is not finite: {sizes} mm")
     matrix = _chosen(header, spacing, qform_code, sform_code, file)
     affine = np.eye(4)
     affine[:3, :3] = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) * spacing

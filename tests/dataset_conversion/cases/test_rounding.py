@@ -27,7 +27,7 @@ def resaved(dtype: str) -> Stored:
     header.set_data_dtype(np.dtype(dtype))
     image = nibabel.Nifti1Image(LABEL.reshape(-1, 1, 1).astype(np.float64), np.eye(4), header)
     data = image.to_bytes()
-    read = nibabel.Nifti1Image.from_bytes(data)
+    read: Any = nibabel.Nifti1Image.from_bytes(data)
     return np.asarray(read.dataobj.get_unscaled()).reshape(-1), float(read.dataobj.slope), float(read.dataobj.inter)
 
 
@@ -119,5 +119,5 @@ def test_a_resaved_label_is_converted_and_told(
     brats_case(tmp_path / "d", "BraTS2021_00002", seed=1)
     done = convert_to("brats2021", tmp_path / "d")
     assert [finding.case for finding in done.all_findings if finding.code == "DT03"] == ["BraTS2021_00000"]
-    written = nibabel.load(done.folder / "labelsTr" / "BraTS2021_00000.nii.gz")
+    written: Any = nibabel.load(done.folder / "labelsTr" / "BraTS2021_00000.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), np.array([0, 2, 1, 3, 3])[label])

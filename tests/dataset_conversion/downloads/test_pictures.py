@@ -206,6 +206,14 @@ DAMAGE = {
         "LAB03",
         "only in alpha",
     ),
+    "white mask whose shape is in alpha": (
+        "_mask.png",
+        lambda data: _png(
+            np.dstack([np.full((*_pixels(data).shape, 3), 255, np.uint8), 255 * _pixels(data).astype(np.uint8)])
+        ),
+        "LAB03",
+        "only in alpha",
+    ),
     "mask of 0 and 1": ("_mask.png", lambda data: _png(_pixels(data).astype(np.uint8)), "LAB01", "no value above 1"),
     "16-bit picture": (".png", lambda _: _png(np.ones((40, 48), np.uint16)), "DT01", "8-bit"),
     "constant picture": (".png", lambda data: _png(np.full_like(_pixels(data), 7)), "IMG01", "7 everywhere"),

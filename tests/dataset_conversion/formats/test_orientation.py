@@ -86,7 +86,7 @@ def test_a_sform_of_other_scales_is_no_other_spacing() -> None:
     assert "T2 has spacing 1x0.75x3, T1 0.5x0.75x3" in finding.message
 
 
-BAD = {
+BAD: dict[str, tuple[tuple[int, int], dict[str, Any], str]] = {
     "a quaternion that is no rotation": (
         (1, 0),
         {"quatern_b": 2.0},
@@ -100,8 +100,16 @@ BAD = {
         "a qform that is no rotation",
     ),
     "a sform of zeros": ((0, 1), {"srow_y": [0, 0, 0, 0]}, "its sform is sheared or damaged, and it has no qform"),
-    "a spacing of zero": ((1, 1), {"pixdim": [1, 0, 1, 1, 0, 0, 0, 0]}, "a spacing of 0x1x1 mm"),
-    "a spacing that is no number": ((1, 1), {"pixdim": [1, np.nan, 1, 1, 0, 0, 0, 0]}, "a spacing of nanx1x1 mm"),
+    "a spacing of zero": (
+        (1, 1),
+        {"pixdim": [1, 0, 1, 1, 0, 0, 0, 0]},
+        "a spacing of zero, or one that is not finite: 0x1x1 mm",
+    ),
+    "a spacing that is no number": (
+        (1, 1),
+        {"pixdim": [1, np.nan, 1, 1, 0, 0, 0, 0]},
+        "a spacing of zero, or one that is not finite: nanx1x1 mm",
+    ),
 }
 
 
