@@ -7,11 +7,12 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnunet_ext import __version__
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.lookup import did_you_mean
 
 
@@ -53,6 +54,11 @@ COMMANDS: tuple[Command, ...] = (
         "estimate",
         "nnunet_ext.commands.estimate",
         "parameters, memory and arithmetic of trainers and plans, side by side",
+    ),
+    Command(
+        "overlay",
+        "nnunet_ext.commands.overlay",
+        "a picture of predictions: worst, median and best case with reference and errors",
     ),
     Command("list", "nnunet_ext.commands.list", "list trainers, networks, datasets or planners"),
     Command(
@@ -113,17 +119,33 @@ def parse(command: Command, argv: Sequence[str]) -> argparse.Namespace:
     )
     if hasattr(module, "parse"):
         args: argparse.Namespace = module.parse(parser, argv)
-        return args
-    module.add_arguments(parser)
-    return parser.parse_args(argv)
+    else:
+        module.add_arguments(parser)
+        args = parser.parse_args(argv)
+    _refuse_double_hyphens(parser, args)
+    return args
+
+
+def _refuse_double_hyphens(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """``--splits=--``: argparse drops the value, and an empty list takes its place."""
+    for action in parser._actions:
+        value: Any = getattr(args, action.dest, None)
+        given = action.option_strings and value is not action.default and isinstance(value, list)
+        if given and (value == [] or [] in value):
+            raise UserError(f"{action.option_strings[0]} needs a value, and -- is none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script. Exit codes: 0 done, 1 a check failed, 2 user error, 130 interrupted."""
+    """Entry point of the console script. Exit codes: 0 done, 1 a check failed, 2 user error, 130 interrupted.
+
+    What the system refuses (files, memory, depth, encodings) and nobody has foreseen is one line too. Any other
+    exception is a bug and keeps its trace.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that its encoding lacks is shown as escapes, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        code = _run(sys.argv[1:] if argv is None else argv)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -137,3 +159,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) is gone; closing quietly is what other tools do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, UnicodeError, MemoryError, RecursionError) as error:
+        if _passes_arguments(argv):
+            raise  # out of nnU-Net's own command, which shows a trace
+        print(f"error: {_unforeseen(error)}", file=sys.stderr)
+        return 2
+
+
+def _passes_arguments(argv: Sequence[str]) -> bool:
+    return any(command.passes_arguments and argv[:1] == [command.name] for command in COMMANDS)
+
+
+def _unforeseen(error: BaseException) -> UserError:
+    """One line for a circumstance that no reader of a file has foreseen: what, which file, and where in our code."""
+    if isinstance(error, MemoryError):
+        message, remedy = "there is not enough memory", "use fewer processes or a machine with more memory"
+    elif isinstance(error, OSError):
+        message, remedy = error.strerror or reason_of(error), "check space, path and permissions"
+    else:
+        message, remedy = f"{type(error).__name__}: {reason_of(error)}", "check the names and the files that were given"
+    named = error.filename if isinstance(error, OSError) else None
+    file = os.fsdecode(named) if isinstance(named, (str, bytes)) else None
+    package = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH120, PTH100 - pathlib costs time at the start
+    frames = [f"{name[len(package) + 1 :]}:{line}" for name, line in _places(error) if name.startswith(package)]
+    where = ", ".join([f"nnunet_ext {__version__}", *frames[-1:]])
+    return UserError(
+        message, file, f"{remedy}; if that does not help, report this line where you got the plugin: {where}"
+    )
+
+
+def _places(error: BaseException) -> Iterator[tuple[str, int]]:
+    """File and line of each call, the outermost first; of a very deep recursion too, which formatting would not end."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next

@@ -5,6 +5,7 @@ Imports nothing of nnU-Net, whose own functions import torch.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,10 +26,37 @@ def nnunet_folder(variable: str) -> Path | None:
 
 
 def dataset_folders(folder: Path | None, dataset_id: int) -> list[Path]:
-    """The folders of one dataset id in one of nnU-Net's folders, by name: one, unless two datasets share the id."""
-    if folder is None or not folder.is_dir():
+    """The folders of one dataset id in one of nnU-Net's folders, by name: one, unless two datasets share the id.
+
+    Raises:
+        UserError: the folder is there and cannot be read.
+    """
+    if folder is None:
         return []
-    return sorted(path for path in folder.glob(f"Dataset{dataset_id:03d}_*") if path.is_dir())
+    try:
+        with os.scandir(folder) as entries:
+            named = [entry.name for entry in entries if entry.name.startswith(f"Dataset{dataset_id:03d}_")]
+        return [folder / name for name in sorted(named) if (folder / name).is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+
+
+def require_readable(folder: Path) -> None:
+    """
+    Raises:
+        UserError: the folder is there, and may not be listed or entered.
+    """
+    if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
+        raise cannot_read(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def cannot_read(folder: Path, error: OSError) -> UserError:
+    """For an operating system's complaint about a folder."""
+    return UserError(
+        f"the folder cannot be read: {error.strerror or error}", file=folder, remedy="check its path and permissions"
+    )
 
 
 def dataset_name(dataset_id: int, variables: Iterable[str] = (RAW, PREPROCESSED)) -> str:

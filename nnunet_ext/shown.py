@@ -34,6 +34,11 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def abridged(text: str, longest: int = 100) -> str:
+    """What somebody typed, in a message that must stay readable however long it is."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}... ({len(text)} characters)"
+
+
 def command(words: Iterable[object]) -> str:
     """A line to copy into a shell: every word quoted where it needs it, so that the shell reads it as that word."""
     return " ".join(shlex.quote(printable(str(word))) for word in words)

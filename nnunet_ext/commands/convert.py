@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None or not args.sources:
         raise UserError("a dataset and a source are needed", remedy="nnunet_ext convert NAME -i SOURCE")
     from nnunet_ext.dataset_conversion.convert import convert
-    from nnunet_ext.dataset_conversion.options import Options, parse_size
+    from nnunet_ext.dataset_conversion.options import Options, parse_size, parse_splits
     from nnunet_ext.dataset_conversion.reporting import summary
 
     try:
@@ -211,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
                 name=args.folder_name,
                 processes=args.processes,
                 link=args.link,
-                splits=summary.splits_argument(args.splits),
+                splits=parse_splits(args.splits),
                 seed=args.seed,
                 groups=args.groups,
                 strict=args.strict,

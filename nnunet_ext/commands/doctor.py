@@ -28,15 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_ext.doctor import dataset, environment, nnunet_folders, trainers
+    from nnunet_ext.doctor import environment, nnunet_folders
 
+    faults = list(environment.check_imports())
     parts: list[tuple[str, Iterable[Finding]]] = [
         ("packages", environment.check_packages()),
-        ("trainers", _chain(trainers.check_discovery(), trainers.check_trainers(args.trainers))),
+        ("trainers", faults),
         ("folders", nnunet_folders.check_folders()),
         ("device", environment.check_gpu()),
     ]
-    if args.dataset is not None:
+    if not faults:
+        from nnunet_ext.doctor import trainers
+
+        parts[1] = ("trainers", _chain(trainers.check_discovery(), trainers.check_trainers(args.trainers)))
+    if args.dataset is not None and not faults:
+        from nnunet_ext.doctor import dataset
+
         parts.append((f"dataset {args.dataset}", dataset.check_dataset(args.dataset)))
         if args.files:
             parts.append(("files", dataset.check_files(args.dataset)))

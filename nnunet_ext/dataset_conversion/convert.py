@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnunet_ext.dataset_conversion import record_forms
 from nnunet_ext.dataset_conversion.cases.pool import results
@@ -18,7 +19,7 @@ from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find.archives import close_all
 from nnunet_ext.dataset_conversion.finish import Finished, finish, write_report
 from nnunet_ext.dataset_conversion.folds.groups import make_folds
-from nnunet_ext.dataset_conversion.folds.splits import Fold, Splits
+from nnunet_ext.dataset_conversion.folds.splits import Splits
 from nnunet_ext.dataset_conversion.options import Options
 from nnunet_ext.dataset_conversion.output import nnunet_folders, provenance
 from nnunet_ext.dataset_conversion.output.conversion import Conversion
@@ -30,9 +31,11 @@ from nnunet_ext.dataset_conversion.record_forms import FOLDERS, PROVENANCE
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task, identifiers
 from nnunet_ext.dataset_conversion.writing import cannot_write, write_json
 from nnunet_ext.errors import UserError
-from nnunet_ext.folders import default_processes
-from nnunet_ext.nnunet_json import read_splits
+from nnunet_ext.folders import cannot_read, default_processes, require_readable
+from nnunet_ext.nnunet_json import read_dataset_json, read_splits
 from nnunet_ext.progress import Progress
+
+Document = TypeVar("Document")
 
 #: With this many errors a conversion stops: the source is broken, not a file of it.
 MAX_ERRORS = 20
@@ -123,14 +126,23 @@ def _earlier_record(plan: Plan, options: Options) -> dict[str, Any] | None:
         UserError: OUT01 for a folder that is not ours or has links in it, OUT05 for one that was begun otherwise.
     """
     folder = plan.destination.folder
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    require_readable(folder)
+    try:
+        nothing = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        complete = (folder / "dataset.json").is_file()
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+    if nothing:
         if options.resume:
             raise UserError(f"there is nothing to resume in {folder}", remedy="leave --resume out", code="OUT05")
         return None
-    complete = (folder / "dataset.json").is_file()
     record = record_forms.read(folder, record_forms.FINISHED if complete else record_forms.BEGUN)
     if record is None and only_begun(folder):
         return None
+    if record is None and not os.access(folder / PROVENANCE, os.R_OK) and (folder / PROVENANCE).exists():
+        raise UserError(
+            "the file may not be read", file=folder / PROVENANCE, remedy="mend its permissions", code="OUT01"
+        )
     if record is None:
         raise UserError(
             f"{folder} exists and was not made by this converter",
@@ -190,18 +202,19 @@ def _already(plan: Plan, record: dict[str, Any]) -> Conversion:
     provenance.check_same_cases(record, plan)
     remove_leftovers(folder)
     (folder / NAME).unlink(missing_ok=True)  # of a run that was killed after its last file
+    _read(read_dataset_json, folder / "dataset.json")
     splits = None
     if (folder / "splits_final.json").is_file():
-        splits = Splits(_folds(folder / "splits_final.json"), record["splits"]["rule"])
+        splits = Splits(_read(read_splits, folder / "splits_final.json"), record["splits"]["rule"])
     # A fingerprint is no news here: the raw data is what it was.
     found = nnunet_folders.check_preprocessed(folder.name, splits.folds if splits else None)
     findings = [finding for finding in found if finding.code != "OUT06"]
     return Conversion(plan, findings=[*plan.findings, *findings], splits=splits, complete=True, already=True)
 
 
-def _folds(file: Path) -> list[Fold]:
+def _read(reader: Callable[[Path], Document], file: Path) -> Document:
     try:
-        return read_splits(file)
+        return reader(file)
     except UserError as error:
         raise UserError(error.message, file=file, code="OUT05", remedy="--restart converts everything anew") from error
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_ext.dataset_conversion.choices import Chosen
 from nnunet_ext.errors import UserError
+from nnunet_ext.shown import abridged
 
 #: nnU-Net's own seed.
 SEED = 12345
@@ -19,16 +21,21 @@ RGB_NORMS = {"zscore": "", "0_1": "rgb_to_0_1"}
 _MIN_SIDE, _MAX_SIDE = 8, 8192
 
 
+def parse_splits(text: str) -> int | str:
+    """``--splits``: a number, or else the name of a file."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """``224x160`` is 224 wide and 160 high.
 
     Raises:
         UserError: for anything else.
     """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UserError(f'--resize: "{text}" is no size', remedy="give width and height, such as 224x224")
-    return int(width), int(height)
+    size = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", text)
+    if size is None:
+        raise UserError(f'--resize: "{abridged(text)}" is no size', remedy="give width and height, such as 224x224")
+    return int(size[1]), int(size[2])
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class Options:
             raise UserError(f"--limit must be at least 1, not {self.limit}")
         if isinstance(self.splits, int) and (self.splits < 0 or self.splits == 1):
             raise UserError(f"--splits must be 0 or at least 2, not {self.splits}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed must be 0 to {2**32 - 1}, not {self.seed}", remedy=f"nnU-Net's own is {SEED}")
         if self.rgb_norm not in RGB_NORMS:
             raise UserError(f'--rgb-norm: unknown way "{self.rgb_norm}"', remedy=f"one of {', '.join(RGB_NORMS)}")
         if self.resize is not None and not all(_MIN_SIDE <= side <= _MAX_SIDE for side in self.resize):

@@ -15,6 +15,7 @@ from nnunet_ext.errors import reason_of
 
 SUPPORTED_NNUNET = ((2, 8, 1), (2, 9))  # from, below: trainer search in folders outside the package exists since 2.8.0
 TESTED_PYTHON = (3, 11)
+_INSTALL_AGAIN = "mend what the message names, or install torch and nnunetv2 again (docs/install.md)"
 #: in a package named nnunet_ext, what tells this plugin from another one
 _OWN_FILE = Path("_discovery", "nnunet_ext_discovery.py")
 
@@ -27,6 +28,15 @@ def numbers(version: str) -> tuple[int, ...]:
             break
         parts.append(int(part))
     return tuple(parts)
+
+
+def check_imports() -> Iterator[Finding]:
+    """A problem where what the checks of trainers and datasets need of nnU-Net cannot be imported; else nothing."""
+    try:
+        for name in ("find_objects", "plans_handling.plans_handler"):
+            importlib.import_module(f"nnunetv2.utilities.{name}")
+    except Exception as error:  # whatever a broken package raises
+        yield problem(f"trainers and datasets cannot be looked at: {reason_of(error)}", _INSTALL_AGAIN)
 
 
 def check_packages() -> Iterator[Finding]:
@@ -76,9 +86,13 @@ def _is_own_distribution(installed: importlib.metadata.Distribution) -> bool:
 def _nnunet() -> Iterator[Finding]:
     try:
         version = importlib.metadata.version("nnunetv2")
-        location = Path(importlib.import_module("nnunetv2").__path__[0])
-    except ImportError:
+    except importlib.metadata.PackageNotFoundError:
         yield problem("nnunetv2 is not installed", "pip install 'nnunetv2>=2.8.1,<2.9'")
+        return
+    try:
+        location = Path(importlib.import_module("nnunetv2").__path__[0])
+    except Exception as error:  # whatever a broken package raises
+        yield problem(f"nnunetv2 {version} cannot be imported: {reason_of(error)}", _INSTALL_AGAIN)
         return
     lowest, below = SUPPORTED_NNUNET
     if lowest <= numbers(version) < below:

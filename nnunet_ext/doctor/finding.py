@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from nnunet_ext.errors import UserError
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -40,6 +42,8 @@ def guarded(checks: Iterator[Finding]) -> Iterator[Finding]:
     """The checks, ended with a problem where a folder or file may not be looked at."""
     try:
         yield from checks
+    except UserError as error:
+        yield problem(f"{error.message} ({error.file})", error.remedy or "mend its permissions")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         yield problem(f"cannot be looked at: {error.strerror or error}{where}", "mend its permissions")

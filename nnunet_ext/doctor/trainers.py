@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE, register
 from nnunet_ext.doctor.finding import Finding, note, ok, problem
+from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS
 from nnunet_ext.shown import command
-from nnunet_ext.trainers.registry import canonical_name
+from nnunet_ext.trainers.registry import canonical_name, check_trainer_name
 
 
 def check_discovery() -> Iterator[Finding]:
@@ -39,8 +40,15 @@ def check_trainers(names: list[str] | None = None) -> Iterator[Finding]:
     for name in names or sorted(TRAINERS):
         output = io.StringIO()
         try:
+            check_trainer_name(name)
             with contextlib.redirect_stdout(output):
                 trainer = recursive_find_trainer_class_by_name(name)
+        except UserError as error:
+            yield problem(error.message, error.remedy or "give another name")
+            continue
+        except (TypeError, AssertionError):  # nnU-Net's search finds whatever its modules import, such as os
+            yield problem(f"{name} is no trainer", "'nnunet_ext list trainers' shows ours")
+            continue
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             yield problem(

@@ -9,6 +9,7 @@ from typing import Any
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import require_readable
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
 from nnunet_ext.planning import fingerprint
 from nnunet_ext.planning.plans_file import REMEDY, read_plans
@@ -25,6 +26,8 @@ def check_dataset_files(raw: Path, preprocessed: Path, trust: bool = False) -> N
     Raises:
         UserError: no raw data; a file of another form; a dataset.json that lists files elsewhere.
     """
+    for folder in (raw, raw / "imagesTr", raw / "labelsTr", preprocessed):
+        require_readable(folder)
     if not (raw / "dataset.json").is_file():
         have = (preprocessed / fingerprint.FILE).is_file()
         raise UserError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -157,6 +159,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
         try:
             fingerprint.extract_if_missing(name, wanted.processes)
         except (OSError, RuntimeError) as error:  # of a reader of images, or of nnU-Net that finds none
+            _refuse_full_disk(error, name)
             raise UserError(
                 f"the images cannot be read: {reason_of(error)}",
                 file=Path(nnUNet_raw) / name,
@@ -186,6 +189,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
     try:
         return planner.plan_experiment()
     except (OSError, RuntimeError) as error:  # such as of nnU-Net's readers, which look at an image
+        _refuse_full_disk(error, name)
         raise UserError(f"{name} cannot be planned: {reason_of(error)}", file=Path(nnUNet_raw) / name) from error
 
 
@@ -233,7 +237,27 @@ def preprocess(
     for number, name in enumerate(configurations, start=1):
         say(f"preprocessing {printable(name)} ({number} of {len(configurations)})")
         with redirect_stdout(StringIO()):
-            preprocess_dataset(dataset_id, plans["plans_name"], [name], [processes])
+            try:
+                preprocess_dataset(dataset_id, plans["plans_name"], [name], [processes])
+            except (OSError, RuntimeError) as error:  # of a worker: blosc2 names no cause
+                folder = Path(nnUNet_preprocessed) / plans["dataset_name"]
+                _refuse_full_disk(error, folder.name)
+                free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free there"
+                raise UserError(
+                    f"nnU-Net's preprocessing of {name} fails: {reason_of(error)}",
+                    file=folder,
+                    remedy=f"look at disk ({free}) and memory, then plan again; fewer workers (-np) need less memory",
+                ) from error
+
+
+def _refuse_full_disk(error: BaseException, dataset_name: str) -> None:
+    """
+    Raises:
+        UserError: the error is that of a full disk.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = Path(nnUNet_preprocessed) / dataset_name
+        raise UserError("the disk is full", file=folder, remedy="free some space, then plan again") from error
 
 
 def require_own_data(plans: Mapping[str, Any], configurations: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.find import find_network
 from nnunet_ext.planning.from_plans import REFUSALS
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.trainers.registry import canonical_name, optimizer_of, resolve, row_of
+from nnunet_ext.trainers.registry import canonical_name, check_trainer_name, optimizer_of, resolve, row_of
 
 
 def estimates(
@@ -79,6 +79,7 @@ def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
             raise UserError("no network was named", remedy="give -a NETWORK; 'nnunet_ext list networks' shows them")
         name, network_type = find_network(network)
         return {"network_name": name, "network": network_type, "optimizer": optimizer_of(name)}
+    check_trainer_name(trainer)
     found: Any = resolve(trainer)
     if found is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy="'nnunet_ext list trainers' shows them")
@@ -105,13 +106,22 @@ def trainer_class(name: str) -> Any:
     Raises:
         UserError: there is none of that name.
     """
+    check_trainer_name(name)
+    remedy = "'nnunet_ext list trainers' shows ours"
     own = resolve(name)
     if own is not None:
         return own
     try:
         return recursive_find_trainer_class_by_name(name)
-    except RuntimeError as error:
-        raise UserError(f"there is no trainer {name}", remedy="'nnunet_ext list trainers' shows ours") from error
+    except (TypeError, AssertionError) as error:  # it finds whatever its modules import, such as os
+        raise UserError(f"{name} is no trainer", remedy=remedy) from error
+    except (RuntimeError, ImportError) as error:
+        if "Could not find" in str(error):
+            raise UserError(f"there is no trainer {name}", remedy=remedy) from error
+        raise UserError(
+            f"nnU-Net's search for {name} fails: {reason_of(error)}",
+            remedy="'nnunet_ext doctor' looks at the installation",
+        ) from error
 
 
 def available_memory() -> float | None:

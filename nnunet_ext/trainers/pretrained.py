@@ -21,7 +21,7 @@ from nnunet_ext.lookup import did_you_mean
 from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.trainers import checkpoints
-from nnunet_ext.trainers.registry import resolve
+from nnunet_ext.trainers.registry import check_trainer_name, resolve
 
 #: part of a network -> pattern of the names of encoders for it on timm's hub
 HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
@@ -51,6 +51,7 @@ def start_checkpoint(
     Raises:
         UserError: nothing to load; an unknown trainer, name or part; no network; weights of another size.
     """
+    check_trainer_name(trainer)
     trainer_class: Any = resolve(trainer)
     if trainer_class is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=f"choose from {', '.join(TRAINERS)}")

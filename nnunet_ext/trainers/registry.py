@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS, Trainer, load, trainers_of
+from nnunet_ext.shown import abridged
 from nnunet_ext.trainers import variants
 
 _made: dict[str, type] = {}
+# A folder of results bears the names of trainer, plans and configuration, and has 255 bytes for them.
+_LONGEST_NAME = 200
+
+
+def check_trainer_name(name: str) -> None:
+    """
+    Raises:
+        UserError: no class can have this name, or no folder.
+    """
+    if not name.isidentifier() or len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"'{abridged(name)}' cannot name a trainer",
+            remedy=f"letters, digits and _ only, at most {_LONGEST_NAME}; 'nnunet_ext list trainers' shows ours",
+        )
 
 
 def row_of(name: str) -> Trainer | None:

@@ -13,6 +13,7 @@ from nnunet_ext.dataset_conversion.record_forms import FOLDS
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_json
 from nnunet_ext.forms import FormError
+from nnunet_ext.shown import abridged
 
 
 def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[Finding]]:
@@ -30,11 +31,12 @@ def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[F
         FOLDS(folds, "")
         made = [{"train": fold["train"], "val": fold["val"]} for fold in folds]
     except (FileNotFoundError, UserError, FormError) as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else getattr(error, "message", error)
         raise UserError(
-            f"the splits cannot be read: {error.message if isinstance(error, UserError) else error}",
-            file=path,
+            f"the splits cannot be read: {why}",
+            file=abridged(str(path)),
             code="SPL02",
-            remedy='a json list of {"train": [...], "val": [...]} is needed',
+            remedy='give --splits a number of folds, or a json file with a list of {"train": [...], "val": [...]}',
         ) from error
     if not made:
         raise UserError("the splits hold no fold", file=path, code="SPL02", remedy="--splits 0 writes no folds")

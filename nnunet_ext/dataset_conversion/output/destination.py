@@ -11,6 +11,8 @@ from nnunet_ext.dataset_conversion.options import Options
 from nnunet_ext.dataset_conversion.output.nnunet_folders import check_name_is_free, dataset_id, raw_folder
 from nnunet_ext.dataset_conversion.plan import Destination
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import MAX_NAME_BYTES
+from nnunet_ext.shown import abridged
 
 
 def find_destination(dataset: Dataset, options: Options) -> Destination:
@@ -25,8 +27,15 @@ def find_destination(dataset: Dataset, options: Options) -> Destination:
     number = dataset_id(options.dataset_id, target.dataset_id)
     name = options.name or target.folder_name
     if not name.replace("_", "").replace("-", "").isalnum() or "__" in name:
-        raise UserError(f'-n: "{name}" is no name for a folder', remedy="letters, digits and single _ and - only")
+        raise UserError(
+            f'-n: "{abridged(name)}" is no name for a folder', remedy="letters, digits and single _ and - only"
+        )
     folder_name = f"Dataset{number:03d}_{name}"
+    if len(folder_name.encode()) > MAX_NAME_BYTES:
+        raise UserError(
+            f'-n: "{abridged(name)}" is too long for a folder',
+            remedy=f"at most {MAX_NAME_BYTES - len(folder_name) + len(name)} bytes, which is as many plain letters",
+        )
     check_name_is_free(number, folder_name, raw)
     return Destination(dataset, key, number, raw, folder_name)
 

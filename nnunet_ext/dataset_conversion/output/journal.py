@@ -15,6 +15,7 @@ from nnunet_ext.dataset_conversion.tasks import CaseResult
 from nnunet_ext.dataset_conversion.writing import cannot_write, sha256
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import is_temporary, parse_json, read_regular_file
+from nnunet_ext.folders import require_readable
 from nnunet_ext.forms import check_form
 
 NAME = ".convert.jsonl"
@@ -130,6 +131,8 @@ def _check_kind(path: Path, right: Callable[[int], bool], what: str) -> None:
         return
     except OSError as error:
         raise cannot_write(path, error) from error
+    if stat.S_ISDIR(mode):
+        require_readable(path)
     if not right(mode):
         raise _not_ours(path, f"a symbolic link, not a {what}" if stat.S_ISLNK(mode) else f"not a {what}")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.dataset_conversion.checks import Finding
-from nnunet_ext.dataset_conversion.writing import nearest_existing
+from nnunet_ext.dataset_conversion.writing import cannot_write, nearest_existing
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_json
 from nnunet_ext.folders import PREPROCESSED, RAW, VARIABLES, dataset_folders, nnunet_folder
+from nnunet_ext.shown import abridged
 
 _ROOM = 1.05
 
@@ -20,13 +21,24 @@ def raw_folder(output: str | Path | None) -> Path:
     """``-o``, or else the folder that nnU-Net's environment variable names.
 
     Raises:
-        UserError: OUT04 if neither is given, or the folder cannot be written to.
+        UserError: OUT04 if neither is given, or the folder cannot be written to, or nnU-Net cannot read from it.
     """
     given = Path(output) if output else nnunet_folder(RAW)
     if given is None:
         raise UserError("nnUNet_raw is not set", remedy="export nnUNet_raw=FOLDER, or give -o FOLDER", code="OUT04")
     raw = given.absolute()
-    above = nearest_existing(raw)
+    if any("\ud800" <= character <= "\udfff" for character in str(raw)):
+        # SimpleITK, with which nnU-Net reads, ends the whole process at such a path
+        raise UserError(
+            "the path of nnUNet_raw is not UTF-8, and nnU-Net cannot read from there",
+            file=raw,
+            remedy="rename the folder, or give another one with -o",
+            code="OUT04",
+        )
+    try:
+        above = nearest_existing(raw)
+    except OSError as error:  # a path too long, or a folder above that may not be entered
+        raise cannot_write(raw, error, "give another folder with -o") from error
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{above} cannot be written to", remedy="give a folder of your own with -o", code="OUT04")
     return raw
@@ -45,7 +57,9 @@ def dataset_id(text: str | int | None, default: int) -> int:
     except ValueError:
         number = 0
     if not 1 <= number <= 999:
-        raise UserError(f"dataset id must be 1..999, not {text}", remedy=f"for example -d {default}", code="OUT02")
+        raise UserError(
+            f"dataset id must be 1..999, not {abridged(str(text))}", remedy=f"for example -d {default}", code="OUT02"
+        )
     return number
 
 
@@ -93,7 +107,7 @@ def check_preprocessed(folder_name: str, splits: list[dict[str, list[str]]] | No
                 remedy="remove that file before nnUNetv2_plan_and_preprocess",
             )
         )
-    if (folder / "dataset_fingerprint.json").is_file():
+    if os.path.isfile(folder / "dataset_fingerprint.json"):  # noqa: PTH113 - not there where it may not be looked for
         findings.append(
             Finding(
                 "OUT06",

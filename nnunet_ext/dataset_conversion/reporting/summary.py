@@ -13,11 +13,6 @@ from nnunet_ext.folders import default_processes
 from nnunet_ext.shown import printable
 
 
-def splits_argument(text: str) -> int | str:
-    """``--splits``: a number, or else the name of a file."""
-    return int(text) if text.removeprefix("-").isdecimal() else text
-
-
 def exit_code(conversion: Conversion) -> int:
     """0, or 2 after a dry run that found errors."""
     return 2 if errors(conversion.all_findings) else 0
