@@ -90,6 +90,7 @@ _CASE: dict[str, Form] = {
     "name": text,
     "split": one_of(("train", "test")),
     "outputs": list_of(component),
+    "group": text,
     "aliases": mapping(text, text),
     "shape": _SHAPE,
     "resized_from": _picture_size,
@@ -158,6 +159,9 @@ WAY_BACK = _provenance(
 CHECKSUMS = _provenance((), ("files",))
 #: of one whose cases can be compared with those of other datasets
 FAMILY = _provenance(("dataset",), ("name",))
+
+#: of one whose folds another conversion of the same patients can take
+PATIENTS = _provenance((), ("outputs", "group"))
 
 _FINDING = record(
     {"code": one_of(BY_CODE), "message": text},

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.folds.other_form import by_patient
 from nnunet_ext.dataset_conversion.folds.splits import Fold, Splits
 from nnunet_ext.dataset_conversion.options import MAX_USER_FILE_BYTES
 from nnunet_ext.dataset_conversion.record_forms import FOLDS
@@ -18,6 +19,9 @@ from nnunet_ext.shown import abridged
 
 def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[Finding]]:
     """Folds from a file in nnU-Net's form (a list of ``{"train": [...], "val": [...]}``).
+
+    The file of another conversion of the same patients is taken patient by patient, where it names none of the cases
+    here: that of LGG's slices for its stacks.
 
     Returns:
         The folds, and SPL07 for cases that are in no fold, or in the validation of several.
@@ -46,21 +50,32 @@ def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[F
                 raise UserError(f"fold {number} has an empty {part}", file=path, code="SPL02")
             if not all(isinstance(case, str) for case in cases):
                 raise UserError(f"fold {number} has something other than names in {part}", file=path, code="SPL02")
-        unknown = [case for case in fold["train"] + fold["val"] if case not in group_of]
-        if unknown:
-            raise UserError(f"fold {number} names the unknown case {unknown[0]}", file=path, code="SPL02")
-        both = sorted(set(fold["train"]) & set(fold["val"]))
-        if both:
-            raise UserError(f"fold {number} has {both[0]} in training and validation", file=path, code="SPL02")
-        divided = sorted({group_of[case] for case in fold["train"]} & {group_of[case] for case in fold["val"]})
-        if divided:
-            raise UserError(
-                f"fold {number} has {divided[0]} in training and validation",
-                file=path,
-                code="SPL02",
-                remedy="keep all cases of a patient on one side",
-            )
-    return Splits(made, f"given: {path.name}"), _uncommon(made, group_of, path)
+    rule = f"given: {path.name}"
+    if not any(case in group_of for fold in made for part in fold.values() for case in part):
+        translated = by_patient(made, path.parent, group_of)
+        if translated is not None:
+            made, rule = translated, f"given: those of {path.resolve().parent.name}, patient by patient"
+    for number, fold in enumerate(made):
+        _refuse_wrong(number, fold, group_of, path)
+    return Splits(made, rule), _uncommon(made, group_of, path)
+
+
+def _refuse_wrong(number: int, fold: Fold, group_of: Mapping[str, str], path: Path) -> None:
+    """SPL02 for names that nobody knows, and for what would be trained and validated on."""
+    unknown = [case for case in fold["train"] + fold["val"] if case not in group_of]
+    if unknown:
+        raise UserError(f"fold {number} names the unknown case {unknown[0]}", file=path, code="SPL02")
+    both = sorted(set(fold["train"]) & set(fold["val"]))
+    if both:
+        raise UserError(f"fold {number} has {both[0]} in training and validation", file=path, code="SPL02")
+    divided = sorted({group_of[case] for case in fold["train"]} & {group_of[case] for case in fold["val"]})
+    if divided:
+        raise UserError(
+            f"fold {number} has {divided[0]} in training and validation",
+            file=path,
+            code="SPL02",
+            remedy="keep all cases of a patient on one side",
+        )
 
 
 def _uncommon(folds: Sequence[Fold], cases: Mapping[str, str], path: Path) -> list[Finding]:
