@@ -221,13 +221,13 @@ class CFFormer(nn.Module):
 
     @classmethod
     def reference(
-        cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "base", **options: Any
+        cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "tiny", **options: Any
     ) -> CFFormerReference:
         """The published network, a class of its own: one output. See ``CFFormerReference``.
 
         Args:
             input_channels, num_classes: channels in and out.
-            size: ``"base"``, ``"small"`` or ``"tiny"``: of Swin V2; the published size is not known.
+            size: ``"tiny"`` (the published one), ``"small"`` or ``"base"``: of Swin V2.
             options: others of ``CFFormerReference``.
         """
         return CFFormerReference(input_channels, num_classes, size, **options)
