@@ -143,7 +143,7 @@ def test_weights_of_another_size_name_the_remedy(command, swin_tiny, tmp_path, c
 def test_a_file_that_does_not_tell_its_windows_needs_them(command, swin_tiny, tmp_path, capsys):
     torch.save(swin_tiny, tmp_path / "swin.pth")
     assert command("--transformer", tmp_path / "swin.pth") == 2
-    assert "give --window, such as --window 8 for swinv2_base_window8_256" in capsys.readouterr().err
+    assert "give --window, such as --window 8 for swinv2_tiny_window8_256" in capsys.readouterr().err
     assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 12, 12, 6) == 0
     assert "windows of training, one a stage: 12x12, 12x12, 12x12, 6x6" in capsys.readouterr().out
     assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 6) == 2
