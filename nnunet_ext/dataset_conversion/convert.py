@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_ext.dataset_conversion import record_forms
-from nnunet_ext.dataset_conversion.cases.pool import default_processes, results
+from nnunet_ext.dataset_conversion.cases.pool import results
 from nnunet_ext.dataset_conversion.checks import Finding, errors, raise_first
 from nnunet_ext.dataset_conversion.choices import check_none
 from nnunet_ext.dataset_conversion.datasets import AUTO, DATASETS, get
@@ -33,6 +33,7 @@ from nnunet_ext.dataset_conversion.record_forms import FOLDERS, PROVENANCE
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task, identifiers
 from nnunet_ext.dataset_conversion.writing import cannot_write, write_json
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import default_processes
 from nnunet_ext.nnunet_json import read_splits
 from nnunet_ext.progress import Progress
 

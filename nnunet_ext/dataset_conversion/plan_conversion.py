@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.cases.case_forms import FORMS, Form
 from nnunet_ext.dataset_conversion.checks import Finding, Policy, errors
-from nnunet_ext.dataset_conversion.choices import check_choices, chosen
+from nnunet_ext.dataset_conversion.choices import chosen
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find import layout
 from nnunet_ext.dataset_conversion.find.assemble import assemble
@@ -25,7 +25,8 @@ from nnunet_ext.dataset_conversion.folds.groups import (
 )
 from nnunet_ext.dataset_conversion.folds.splits import check_number
 from nnunet_ext.dataset_conversion.options import Options
-from nnunet_ext.dataset_conversion.output import nnunet_folders
+from nnunet_ext.dataset_conversion.output.destination import check_sources, find_destination
+from nnunet_ext.dataset_conversion.output.nnunet_folders import raw_folder
 from nnunet_ext.dataset_conversion.plan import Destination, Plan
 from nnunet_ext.dataset_conversion.tasks import Task, identifiers
 from nnunet_ext.errors import UserError
@@ -33,43 +34,6 @@ from nnunet_ext.progress import Progress
 
 # Headers are read by a few threads: on a network file system each of them is a wait.
 _READERS = 8
-
-
-def choose_target(dataset: Dataset, options: Options) -> str:
-    """The key of the target that the user chose, or the first.
-
-    Raises:
-        UserError: for a choice that the dataset does not offer, and for options that do not fit the target.
-    """
-    check_choices(dataset, options.choices)
-    key = str(chosen(dataset, options.choices, "target") or next(iter(dataset.targets)))
-    target, choice = dataset.targets[key], dataset.choice("target")
-    name = f"{dataset.name} {choice.flag} {key}" if choice is not None else dataset.name
-    for option, given in (("--resize", options.resize is not None), ("--rgb-norm", options.rgb_norm != "zscore")):
-        if given and target.file_ending != ".png":
-            raise UserError(f"{option} is for pictures, and {name} is made of volumes", remedy=f"leave {option} out")
-    empty = dataset.choice("drop_empty_slices")
-    if empty is not None and chosen(dataset, options.choices, "drop_empty_slices") and target.form != "slices":
-        raise UserError(f"{empty.flag} is for slices, and {name} is made of volumes", remedy=f"leave {empty.flag} out")
-    return key
-
-
-def find_destination(dataset: Dataset, options: Options) -> Destination:
-    """Id, name and folder.
-
-    Raises:
-        UserError: OUT02, OUT04.
-    """
-    key = choose_target(dataset, options)
-    target = dataset.targets[key]
-    raw = nnunet_folders.raw_folder(options.output)
-    number = nnunet_folders.dataset_id(options.dataset_id, target.dataset_id)
-    name = options.name or target.folder_name
-    if not name.replace("_", "").replace("-", "").isalnum() or "__" in name:
-        raise UserError(f'-n: "{name}" is no name for a folder', remedy="letters, digits and single _ and - only")
-    folder_name = f"Dataset{number:03d}_{name}"
-    nnunet_folders.check_name_is_free(number, folder_name, raw)
-    return Destination(dataset, key, number, raw, folder_name)
 
 
 def make_plan(
@@ -95,14 +59,14 @@ def make_plan(
         UserError: for anything that leaves no plan (LAY, ARC, OUT, CSV02, SPL01, SPL02).
     """
     policy = Policy(options.strict, options.allow)
-    raw = nnunet_folders.raw_folder(options.output)
+    raw = raw_folder(options.output)
     if dataset is not None:
-        _check_sources(sources, find_destination(dataset, options))
+        check_sources(sources, find_destination(dataset, options))
     found = index([Path(source) for source in sources], [raw], extract_to)
     matched = _recognise(dataset, datasets, found, ", ".join(str(source) for source in sources))
     dataset = matched.dataset
     destination = find_destination(dataset, options)
-    _check_sources(sources, destination)
+    check_sources(sources, destination)
     assembled = assemble(matched, found.closed_archives)
     cases, table_findings = apply_tables(dataset, assembled.cases, matched.tables)
     cases, size_findings = apply_sizes(cases, matched.sizes)
@@ -148,15 +112,6 @@ def _recognise(dataset: Dataset | None, datasets: Sequence[Dataset], found: Inde
         if error.code == "LAY01" and found.unopened:
             raise found.unopened[0] from error
         raise
-
-
-def _check_sources(sources: Iterable[Path], destination: Destination) -> None:
-    for source in sources:
-        real, folder = source.resolve(), destination.folder.resolve()
-        if real in (folder, destination.raw.resolve()) or folder in real.parents:
-            raise UserError(
-                "source and output are the same", file=source, remedy="give the download with -i", code="OUT01"
-            )
 
 
 def _choose_cases(

@@ -18,6 +18,7 @@ from nnunet_ext.dataset_conversion.submission_names import Prediction, check_nam
 from nnunet_ext.dataset_conversion.writing import write_file
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_regular_file
+from nnunet_ext.folders import dataset_folders
 from nnunet_ext.forms import check_form
 from nnunet_ext.progress import Progress
 
@@ -105,7 +106,7 @@ def _conversion(dataset: str, dataset_id: int | str | None, raw: str | Path | No
         if dataset_id is not None
         else [target.dataset_id for target in description.targets.values()]
     )
-    folders = [folder for number in numbers for folder in sorted(base.glob(f"Dataset{number:03d}_*"))]
+    folders = [folder for number in numbers for folder in dataset_folders(base, number)]
     records = [(folder, record) for folder in folders if (record := read(folder)) is not None]
     found = [(folder, record) for folder, record in records if record.get("dataset") == description.name]
     if len(found) != 1:

@@ -18,20 +18,17 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.families import suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
-from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
 from nnunet_ext.planning import PLANNERS, fingerprint
-from nnunet_ext.planning.from_plans import reason_of
-from nnunet_ext.planning.planner import CONFIGURATIONS, OURS, NetworkPlanner
-from nnunet_ext.planning.plans_file import REMEDY, read_plans, refuse_foreign_classes
-from nnunet_ext.planning.sharing import missing_cases
+from nnunet_ext.planning.dataset_files import check_dataset_files
+from nnunet_ext.planning.planner import CONFIGURATIONS, NetworkPlanner
+from nnunet_ext.planning.plans_file import OURS, read_plans, refuse_foreign_classes
+from nnunet_ext.planning.preprocessed_data import missing_cases, require_cases_alone
 from nnunet_ext.shown import printable
 
 CASCADE = "3d_cascade_fullres"
-#: endings of the files of a preprocessed case; .npz and .npy as nnU-Net wrote them before 2.6
-CASE_ENDINGS = (".b2nd", ".npz", ".npy", ".pkl")
 #: nnU-Net's own target; plans for it need no size in their name
 DEFAULT_TARGET = 8.0
 
@@ -121,29 +118,7 @@ def check(wanted: Wanted, trust: bool = False) -> None:
             remedy="use letters, digits and single underscores, beginning with a letter",
         )
     preprocessed = Path(nnUNet_preprocessed) / wanted.dataset_name
-    raw = Path(nnUNet_raw) / wanted.dataset_name
-    if not (raw / "dataset.json").is_file():
-        have = (preprocessed / fingerprint.FILE).is_file()
-        raise UserError(
-            "planning needs the raw dataset" + ("" if have else ", and there is no fingerprint either"),
-            file=raw / "dataset.json",
-            remedy="convert the dataset on this machine, or plan on the one that has it and copy the plans file here",
-        )
-    description = read_dataset_json(raw / "dataset.json")
-    for key in ("file_ending", "numTraining"):
-        if key not in description:
-            raise _not_a_dataset(f"it has no {key}", raw)
-    if not (description.get("channel_names") or description.get("modality")):
-        raise _not_a_dataset("it has no channel_names", raw)
-    if (preprocessed / fingerprint.FILE).exists():
-        read_fingerprint(preprocessed / fingerprint.FILE)
-    for folder in (raw, preprocessed):
-        if (folder / "splits_final.json").exists():
-            read_splits(folder / "splits_final.json")
-    if not trust:
-        _refuse_outside_files(description, raw)
-    if (preprocessed / "nnUNetPlans.json").exists():
-        read_plans(preprocessed / "nnUNetPlans.json")
+    check_dataset_files(Path(nnUNet_raw) / wanted.dataset_name, preprocessed, trust)
     file = preprocessed / f"{wanted.name}.json"
     if file.exists():
         existing = read_plans(file)
@@ -158,25 +133,6 @@ def check(wanted: Wanted, trust: bool = False) -> None:
                 file=file,
                 remedy="give another name with -overwrite_plans_name",
             )
-
-
-def _not_a_dataset(why: str, raw: Path) -> UserError:
-    return UserError(
-        f"not a dataset.json of nnU-Net: {why}", file=raw / "dataset.json", remedy="convert the dataset again"
-    )
-
-
-def _refuse_outside_files(description: Mapping[str, Any], raw: Path) -> None:
-    """nnU-Net reads the files that a dataset.json lists, wherever they are."""
-    inside = Path(nnUNet_raw).resolve()
-    for case, files in description.get("dataset", {}).items():
-        for path in (*files["images"], files["label"]):
-            if inside not in (raw / path).resolve().parents:
-                raise UserError(
-                    f"dataset.json lists a file outside nnUNet_raw for {case}: {path[:200]}",
-                    file=raw / "dataset.json",
-                    remedy=REMEDY,
-                )
 
 
 def check_target(target: float) -> None:
@@ -284,17 +240,4 @@ def require_own_data(plans: Mapping[str, Any], configurations: Sequence[str]) ->
     for name in configurations:
         identifier = plans["configurations"][name]["data_identifier"]
         folder = Path(nnUNet_preprocessed) / plans["dataset_name"] / identifier
-        _require_preprocessed_cases_alone(folder, identifier.startswith(usual))
-
-
-def _require_preprocessed_cases_alone(folder: Path, usual: bool) -> None:
-    others = [entry.name for entry in folder.iterdir() if entry.suffix not in CASE_ENDINGS] if folder.is_dir() else []
-    if others or folder.is_symlink() or (folder.exists() and not usual):
-        what = f"holds {others[0]}, which is no preprocessed case" if others else "is a link"
-        if not others and not folder.is_symlink():
-            what = "bears the name of no plans of nnU-Net or of these"
-        raise UserError(
-            f"nnU-Net would remove a folder that {what}",
-            file=folder,
-            remedy="move it elsewhere, or give the configuration of the plans another data_identifier",
-        )
+        require_cases_alone(folder, identifier.startswith(usual))

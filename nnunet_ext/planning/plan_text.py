@@ -10,6 +10,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunet_ext.families import trainers_of
 from nnunet_ext.planning import make_plans
 from nnunet_ext.planning.plan_facts import PlanFacts
+from nnunet_ext.planning.plans_file import OURS
 from nnunet_ext.planning.table import render
 from nnunet_ext.shown import command, printable
 
@@ -57,8 +58,8 @@ def next_commands(facts: PlanFacts, dataset_id: int, processes: int, preprocesse
 
 def _trainer_option(plans: dict[str, Any]) -> tuple[str, ...]:
     """Ours, where the network has a trainer; the stock trainer builds what the plans name."""
-    if plans[make_plans.OURS].get("trainer"):
-        return "-tr", plans[make_plans.OURS]["trainer"]
+    if plans[OURS].get("trainer"):
+        return "-tr", plans[OURS]["trainer"]
     # a published network is what no plans change
-    row = next((row for row in trainers_of(plans[make_plans.OURS]["network"]) if not row.published), None)
+    row = next((row for row in trainers_of(plans[OURS]["network"]) if not row.published), None)
     return () if row is None else ("-tr", row.name)

@@ -13,16 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
@@ -31,38 +28,19 @@ from nnunet_ext import __version__
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import write_atomically
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.memory import Memory, built_without_data, measure_sample
-from nnunet_ext.planning.plans_file import read_plans
-from nnunet_ext.planning.sharing import data_digest, shares_data
+from nnunet_ext.planning.demand import Demand, demand_of
+from nnunet_ext.planning.plans_file import OURS, read_plans
+from nnunet_ext.planning.preprocessed_data import choose_data_folders
+from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
 
 # nnU-Net's own estimate counts the values that convolutions put out. For each of them PlainConvUNet keeps this many
 # bytes: two maps in half precision, less what transposed convolutions and heads do not keep. With 3.95 to 3.98 in 2D,
 # and up to 4.02 in 3D, nnU-Net's own patch and batch sizes come out for the fingerprints of
 # tests/planning/test_planner.py.
 BYTES_2D, BYTES_3D = 3.975, 3.95
-# Weights, gradients, momentum and half-precision copies that a network has beyond PlainConvUNet come off its budget.
-_PARAMETER_BYTES = gpu.parameter_bytes(1)
 MIN_STAGES = 3  # with two, nnU-Net's deep supervision has no weight left (it divides 0 by 0)
-AUTOCAST = torch.float16
 #: names that nnU-Net's planner gives
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
-#: key of our own facts at the top of a plans file
-OURS = "nnunet_ext"
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Memory of a network on one patch size and topology, in bytes.
-
-    Attributes:
-        sample: for each sample of a batch.
-        fixed: once, whatever the batch; only what the network has beyond PlainConvUNet, for which it is 0.
-        memory: as measured.
-    """
-
-    sample: int
-    fixed: int
-    memory: Memory
 
 
 class NetworkPlanner(ExperimentPlanner):
@@ -149,7 +127,7 @@ class NetworkPlanner(ExperimentPlanner):
             len(self.channel_names),
             len(self.dataset_json["labels"]),
             architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
+            architecture[IMPORTED_KEYWORDS],
         )
         architecture["arch_kwargs"].update(self._options(plan["patch_size"], architecture["arch_kwargs"]))
         plan["batch_size"] = self._batch_size(demand, plan["patch_size"], approximate_n_voxels_dataset)
@@ -216,23 +194,16 @@ class NetworkPlanner(ExperimentPlanner):
         input_channels: int,
         output_channels: int,
         arch_kwargs: dict[str, Any],
-        to_import: Sequence[str],
+        imported_keywords: Sequence[str],
     ) -> Demand:
         options = self._options(patch_size, arch_kwargs)
         topology = (arch_kwargs[name] for name in ("strides", "kernel_sizes"))
         # The search for 3d_lowres meets the same topology at many spacings, so the spacing itself is no part of it.
         key = repr((list(map(int, patch_size)), *topology, options))
         if key not in self._demands:
-            plain_kwargs = {name: value for name, value in arch_kwargs.items() if name in PLAIN_KEYWORDS}
-            shape = (1, input_channels, *map(int, patch_size))
-            plain = _measured(PlainConvUNet, plain_kwargs, to_import, shape, output_channels)
-            own = plain
-            if self.UNet_class is not PlainConvUNet:
-                own = _measured(self.UNet_class, {**plain_kwargs, **options}, to_import, shape, output_channels)
-            self._demands[key] = Demand(
-                own.activations + gpu.BACKWARD_COPIES * max(0, own.largest - plain.largest),
-                _PARAMETER_BYTES * max(0, own.parameters - plain.parameters),
-                own,
+            shape = (input_channels, *map(int, patch_size))
+            self._demands[key] = demand_of(
+                self.UNet_class, arch_kwargs, options, imported_keywords, shape, output_channels
             )
         return self._demands[key]
 
@@ -269,8 +240,14 @@ class NetworkPlanner(ExperimentPlanner):
             "options": self.options,
             "trainer": self.trainer,
         }
-        self._hand_over_the_previous_stage(plans)
-        self._share_data(plans, folder / "nnUNetPlans.json")
+        self._add_cascade_channels(plans)
+        default_file = folder / "nnUNetPlans.json"
+        choose_data_folders(
+            plans,
+            read_plans(default_file) if default_file.is_file() else None,
+            preprocessed_as_usual=self.preprocessor_name == "DefaultPreprocessor",
+            spaced_as_usual=self.overwrite_target_spacing is None,
+        )
         file = folder / f"{self.plans_identifier}.json"
         if file.is_file():
             before = read_plans(file)["configurations"]
@@ -280,7 +257,7 @@ class NetworkPlanner(ExperimentPlanner):
         with write_atomically(file) as stream:
             stream.write(json.dumps(plans, indent=4).encode())
 
-    def _hand_over_the_previous_stage(self, plans: dict[str, Any]) -> None:
+    def _add_cascade_channels(self, plans: dict[str, Any]) -> None:
         """Say how many channels a cascade adds, to a network that wants to know: no stock trainer could tell it."""
         cascade = plans["configurations"].get("3d_cascade_fullres")
         if cascade is None or "cascade_channels" not in inspect.signature(self.UNet_class).parameters:
@@ -289,53 +266,3 @@ class NetworkPlanner(ExperimentPlanner):
         labels = PlansManager(plans).get_label_manager(self.dataset_json)
         architecture["arch_kwargs"]["cascade_channels"] = len(labels.foreground_labels)
         cascade["architecture"] = architecture
-
-    def _share_data(self, plans: dict[str, Any], default_file: Path) -> None:
-        """Choose the folders of preprocessed data.
-
-        Where nnU-Net's default plans preprocess to the same voxels, their folder is used. Any other folder gets a name
-        that differs with its content, such as ``nnUNetCFNetPlans_2d_1f0c9a3e``: plans made again for another spacing do
-        not take old data for their own.
-        """
-        shared = set()
-        default = read_plans(default_file) if default_file.is_file() else None
-        for name in ("2d", "3d_fullres"):
-            configuration = plans["configurations"].get(name)
-            if configuration is None:
-                continue
-            same_data = self.overwrite_target_spacing is None if default is None else shares_data(plans, default, name)
-            if same_data and self.preprocessor_name == "DefaultPreprocessor":
-                # Another folder that the default plans name may hold anything, and preprocessing would remove it.
-                usual = f"nnUNetPlans_{name}"
-                if default is None or default["configurations"][name].get("data_identifier") == usual:
-                    configuration["data_identifier"] = usual
-                    shared.add(name)
-        for name, configuration in plans["configurations"].items():
-            if "data_identifier" in configuration and name not in shared:
-                configuration["data_identifier"] += f"_{data_digest(plans, name)}"
-
-
-#: what PlainConvUNet knows of the architecture that the planner writes
-PLAIN_KEYWORDS = frozenset(inspect.signature(PlainConvUNet).parameters) - {
-    "input_channels",
-    "num_classes",
-    "deep_supervision",
-    "nonlin_first",
-}
-
-
-def _measured(
-    network: type[nn.Module], kwargs: dict[str, Any], to_import: Sequence[str], shape: Sequence[int], classes: int
-) -> Memory:
-    built = built_without_data(
-        lambda: get_network_from_plans(
-            f"{network.__module__}.{network.__qualname__}",
-            dict(kwargs),
-            to_import,
-            shape[1],
-            classes,
-            allow_init=False,
-            deep_supervision=True,
-        )
-    )
-    return measure_sample(built, shape[1:], dtype=AUTOCAST, multiply_adds=False)

@@ -10,7 +10,10 @@ from nnunet_ext import forms
 from nnunet_ext.errors import UserError
 from nnunet_ext.forms import FormError, read_document
 from nnunet_ext.planning import imports
+from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
 
+#: key under which our planner notes what it made plans for, at the top of a plans file
+OURS = "nnunet_ext"
 #: the option of our commands with which a user vouches for a file
 FLAG = "--trust"
 REMEDY = f"look at the file; if you trust whoever wrote it, add {FLAG}"
@@ -72,12 +75,12 @@ def _architecture(value: Any, where: str) -> None:
         {
             "network_class_name": forms.text,
             "arch_kwargs": forms.mapping(forms.text, forms.anything),
-            "_kw_requires_import": forms.list_of(forms.text),
+            IMPORTED_KEYWORDS: forms.list_of(forms.text),
         }
     )(value, where)
     if value["network_class_name"].startswith(_KNOWN_PACKAGES):
         _ARCHITECTURE_KEYWORDS(value["arch_kwargs"], f"{where}.arch_kwargs")
-    for name in value["_kw_requires_import"]:
+    for name in value[IMPORTED_KEYWORDS]:
         if name not in value["arch_kwargs"]:
             raise FormError(f"{where}.arch_kwargs has no {name}, which is to be imported")
         forms.optional(forms.text)(value["arch_kwargs"][name], f"{where}.arch_kwargs.{name}")
@@ -122,7 +125,7 @@ _PLANS = forms.record(
         "original_median_shape_after_transp": forms.list_of(forms.number, length=3),
         "foreground_intensity_properties_per_channel": forms.mapping(forms.text, forms.mapping(forms.text, forms.real)),
         # what our planner notes of its own
-        "nnunet_ext": forms.record(
+        OURS: forms.record(
             {"network": forms.identifier, "gpu_memory_target_in_gb": forms.number},
             {
                 "version": forms.text,
@@ -216,7 +219,7 @@ def class_paths(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if architecture is None:  # it inherits one from another configuration
         return
     yield imports.NETWORK, architecture[imports.NETWORK]
-    for keyword in architecture["_kw_requires_import"]:
+    for keyword in architecture[IMPORTED_KEYWORDS]:
         path = architecture["arch_kwargs"].get(keyword)
         if path is not None:
             yield keyword, path

@@ -122,7 +122,7 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
 
     def encoders_that_start_at_random(self) -> list[str]:
         """Encoders whose norms are all one as training begins, as they are only when no weights were loaded."""
-        network: Any = self._bare_network()
+        network: Any = self.bare_network()
         encoders = {"CNN": network.cnn, "transformer": network.transformer}
         encoders = {name: part for name, part in encoders.items() if part is not None}
         return [] if self.current_epoch else [name for name, part in encoders.items() if _is_fresh(part)]

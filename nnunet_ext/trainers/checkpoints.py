@@ -13,6 +13,7 @@ from torch import nn
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import write_atomically
+from nnunet_ext.planning.private_nnunet import BEST_DICE
 
 OURS = "nnunet_ext"  # key of what this plugin adds to nnU-Net's checkpoint: version, network, recipe
 #: what nnU-Net's checkpoints hold beside the weights
@@ -20,7 +21,7 @@ TRAINING_STATE = (
     "optimizer_state",
     "grad_scaler_state",
     "logging",
-    "_best_ema",
+    BEST_DICE,
     "current_epoch",
     "init_args",
     "trainer_name",
@@ -138,9 +139,10 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
         UserError: they are those of another network.
     """
     weights, own = checkpoint["network_weights"], network.state_dict()
-    if hasattr(network, "check_weights"):
+    check: Any = getattr(network, "check_weights", None)
+    if check is not None:
         try:
-            network.check_weights(weights)
+            check(weights)
         except ValueError as error:
             raise UserError(
                 str(error), file=file, remedy="predict with the version that wrote them, or train anew"

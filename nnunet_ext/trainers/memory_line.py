@@ -10,7 +10,7 @@ import torch
 from nnunet_ext.errors import reason_of
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
-from nnunet_ext.planning.planner import OURS
+from nnunet_ext.planning.plans_file import OURS
 from nnunet_ext.shown import command, printable
 from nnunet_ext.trainers.registry import row_of
 

@@ -21,7 +21,7 @@ from torch import nn
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.errors import UserError
-from nnunet_ext.planning import gpu, planner
+from nnunet_ext.planning import demand, gpu
 from nnunet_ext.planning.from_plans import from_configuration
 from nnunet_ext.planning.memory import Memory, measure_sample
 from nnunet_ext.planning.planner import BYTES_3D, NetworkPlanner
@@ -318,7 +318,7 @@ def test_stock_and_own_trainers_build_the_networks_of_a_cascade(constructed, nnu
     name = "Dataset905_Small"
     # a stand-in for the measure: the many candidates of 3d_lowres take their time
     monkeypatch.setattr(
-        planner, "_measured", lambda _, __, ___, shape, ____: Memory(1, 1, 800 * prod(shape), 0, 0, 0, 1)
+        demand, "_measured", lambda _, __, ___, shape, ____: Memory(1, 1, 800 * prod(shape), 0, 0, 0, 1)
     )
     planned(constructed(shape=(270, 270, 270)), 8, CFNet)
     plans = json.loads((nnunet_folders.preprocessed / name / "testPlans.json").read_text())
@@ -346,8 +346,8 @@ def test_a_topology_met_again_at_another_spacing_is_not_measured_again(construct
         seen.append(repr((network, [int(edge) for edge in shape], kwargs["strides"], kwargs["kernel_sizes"])))
         return real(network, kwargs, to_import, shape, classes)
 
-    real = planner._measured
-    monkeypatch.setattr(planner, "_measured", measured)
+    real = demand._measured
+    monkeypatch.setattr(demand, "_measured", measured)
     assert "3d_lowres" in planned(constructed(shape=(300, 400, 400)))["configurations"]
     assert len(seen) == len(set(seen))
 

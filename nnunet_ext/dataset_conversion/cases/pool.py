@@ -52,12 +52,6 @@ def results(tasks: Sequence[Task], processes: int) -> Generator[CaseResult, None
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def default_processes() -> int:
-    """One worker for each core this process may use, at most eight."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, available)
-
-
 def _start_worker() -> None:
     # Ctrl-C reaches all processes of a terminal; the parent decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,11 +7,11 @@ in ``nnunet_ext/phantoms`` whose ``PHANTOMS`` make up a small download, its page
 from __future__ import annotations
 
 import importlib
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.errors import UserError
+from nnunet_ext.lookup import did_you_mean, plain
 
 #: name on the command line -> "module:attribute"
 DATASETS = MappingProxyType(
@@ -29,13 +29,9 @@ DATASETS = MappingProxyType(
 AUTO = "auto"
 
 
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", "").replace("_", "")
-
-
 def find(name: str) -> Dataset | None:
     """The description of a dataset, or None if there is no such dataset; case, ``-`` and ``_`` do not matter."""
-    row = {_plain(key): row for key, row in DATASETS.items()}.get(_plain(name))
+    row = {plain(key): row for key, row in DATASETS.items()}.get(plain(name))
     if row is None:
         return None
     module, attribute = row.split(":")
@@ -47,12 +43,10 @@ def get(name: str) -> Dataset:
     """The description of a dataset; case, ``-`` and ``_`` in the name do not matter.
 
     Raises:
-        UserError: LAY01, with the closest name, if there is no such dataset.
+        UserError: LAY01, with the closest names, if there is no such dataset.
     """
     dataset = find(name)
     if dataset is None:
-        names = {_plain(key): key for key in DATASETS}
-        close = get_close_matches(_plain(name), list(names), n=1, cutoff=0.5)
-        hint = f"; did you mean {names[close[0]]}?" if close else ""
-        raise UserError(f'unknown dataset "{name}"{hint}', remedy=f"known: {', '.join(DATASETS)}", code="LAY01")
+        remedy = did_you_mean(name, DATASETS, f"known: {', '.join(DATASETS)}")
+        raise UserError(f'unknown dataset "{name}"', remedy=remedy, code="LAY01")
     return dataset

@@ -1,61 +1,35 @@
-"""Archives, which are never trusted.
+"""Archives: their members are listed, read or extracted.
 
 Members of a zip or an uncompressed tar are read where they are. A compressed tar has no random order and is
-extracted, after its size was checked. Whatever an archive may do to leave its folder or to fill a disk is refused
-(ARC01 to ARC06).
+extracted, after its size was checked. An archive is never trusted: all members pass ``archive_rules``.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from lzma import LZMAError
 from pathlib import Path
 from typing import IO
 
-from nnunet_ext.dataset_conversion.find.tar_header import TarHeader, is_tar
+from nnunet_ext.dataset_conversion.find.archive_kinds import broken_is_an_error, kind, refuse_unsupported
+from nnunet_ext.dataset_conversion.find.archive_rules import (
+    check_expansion,
+    check_new,
+    check_space,
+    no_regular_file,
+    safe_name,
+)
+from nnunet_ext.dataset_conversion.find.tar_header import TarHeader
 from nnunet_ext.dataset_conversion.writing import cannot_write
 from nnunet_ext.errors import UserError
-from nnunet_ext.files import MAX_NAME_BYTES
 from nnunet_ext.progress import Progress
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-UNSUPPORTED_SUFFIXES = (".rar", ".7z")
-
-#: An archive of images never expands by more; a few bytes of zeros do.
-MAX_EXPANSION = 40
 _CHUNK = 1 << 20
-_MIN_SUSPICIOUS_BYTES = 64 << 20  # the ratio means nothing below this size
-_MAX_PATH_LENGTH = 4096
-
-_MAGIC = (
-    (b"PK", "zip"),
-    (b"Rar!", "rar"),
-    (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"\x1f\x8b", "tar.gz"),
-    (b"BZh", "tar.gz"),
-    (b"\xfd7zXZ", "tar.gz"),
-)
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    EOFError,
-    LookupError,
-    LZMAError,
-    NotImplementedError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -67,39 +41,6 @@ class Member:
     offset: int = -1
 
 
-def kind(path: Path) -> str:
-    """``"zip"``, ``"tar"``, ``"tar.gz"`` (any compressed tar), ``"rar"``, ``"7z"`` or ``""``, from the first bytes.
-
-    Raises:
-        UserError: ARC01 if the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-        for magic, name in _MAGIC:
-            if start.startswith(magic):
-                return name
-        return "tar" if start[257:262] == b"ustar" or is_tar(path) else ""
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path} cannot be read: {error.strerror or error}", remedy="check its permissions and the disk", code="ARC01"
-    )
-
-
-def looks_like_archive(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def refuse_unsupported(path: Path) -> None:
-    """Raise ARC06 for rar and 7z, which Python cannot open."""
-    if path.name.lower().endswith(UNSUPPORTED_SUFFIXES) or kind(path) in ("rar", "7z"):
-        raise UserError(f"{path} cannot be opened", remedy="unpack it first and give the folder", code="ARC06")
-
-
 def members(path: Path) -> list[Member]:
     """All regular files of an archive on disk.
 
@@ -107,7 +48,7 @@ def members(path: Path) -> list[Member]:
         UserError: ARC01 to ARC06.
     """
     refuse_unsupported(path)
-    with _broken_is_an_error(path):
+    with broken_is_an_error(path):
         if kind(path) == "zip":
             with zipfile.ZipFile(path) as archive:
                 return list(_zip_members(archive, path, path.stat().st_size))
@@ -122,7 +63,7 @@ def members_of_nested(path: Path, inner: str) -> list[Member]:
     Raises:
         UserError: ARC01 to ARC05.
     """
-    with _broken_is_an_error(path), _open_member(path, inner) as (stream, size):
+    with broken_is_an_error(path), _open_member(path, inner) as (stream, size):
         if inner.lower().endswith(".zip"):
             with zipfile.ZipFile(stream) as archive:
                 return list(_zip_members(archive, path, size))
@@ -137,8 +78,8 @@ def extract_nested(path: Path, inner: str, target: Path) -> Path:
         UserError: ARC01, ARC04.
     """
     target.mkdir(parents=True, exist_ok=True)
-    with _broken_is_an_error(path), _open_member(path, inner) as (stream, size):
-        _check_space(path, size, target)
+    with broken_is_an_error(path), _open_member(path, inner) as (stream, size):
+        check_space(path, size, target)
         copy = target / inner.rsplit("/", 1)[-1]
         _copy(stream, copy)
     return copy
@@ -152,18 +93,18 @@ def extract(path: Path, target: Path) -> None:
     """
     total = sum(member.size for member in members(path))
     target.mkdir(parents=True, exist_ok=True)
-    _check_space(path, total, target)
+    check_space(path, total, target)
     seen: dict[str, str] = {}
     with (
-        _broken_is_an_error(path),
+        broken_is_an_error(path),
         tarfile.open(path, "r:*", tarinfo=TarHeader) as archive,
         Progress(f"extracting {path.name}", total, "B", scale=True) as progress,
     ):
         for info in archive:
-            name = _safe_name(info.name, path)
+            name = safe_name(info.name, path)
             if info.isdir():
                 continue
-            _check_new(name, seen, path)
+            check_new(name, seen, path)
             source = archive.extractfile(info)
             if source is None:
                 raise tarfile.ReadError(f"{name} holds no data")
@@ -198,7 +139,7 @@ def read_member(path: str, name: str, offset: int, size: int) -> bytes:
             file.seek(offset)
             data = file.read(size)
     else:
-        with _broken_is_an_error(Path(path)), _open_zip(path).open(name) as stream:
+        with broken_is_an_error(Path(path)), _open_zip(path).open(name) as stream:
             data = stream.read(size)
     if len(data) < size:
         raise UserError(f"{path} ends within {name}", remedy="fetch the archive again", code="ARC01")
@@ -230,60 +171,23 @@ def _open_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
             yield member, info.size
 
 
-@contextmanager
-def _broken_is_an_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        text = str(error) or type(error).__name__
-        raise UserError(f"{path} cannot be read: {text}", remedy="fetch the archive again", code="ARC01") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _safe_name(name: str, path: Path) -> str:
-    plain = name.replace("\\", "/")
-    parts = plain.split("/")
-    if len(plain) > _MAX_PATH_LENGTH or any(len(part.encode("utf-8", "replace")) > MAX_NAME_BYTES for part in parts):
-        raise UserError(
-            f"{path} has a member whose name no file system takes: {name[:50]!r}...",
-            remedy="do not use this archive",
-            code="ARC02",
-        )
-    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in parts or "\0" in plain:
-        raise UserError(f"member {name!r} leads outside of {path}", remedy="do not use this archive", code="ARC02")
-    return "/".join(part for part in parts if part not in ("", "."))
-
-
-def _check_new(name: str, seen: dict[str, str], path: Path) -> None:
-    """Raise NAM04 for a name that an earlier member has, but for the case of its letters; remember it otherwise."""
-    if name.casefold() in seen:
-        raise UserError(
-            f"{seen[name.casefold()]} and {name} would be one file",
-            file=path,
-            code="NAM04",
-            remedy="unpack the archive by hand and give the folder",
-        )
-    seen[name.casefold()] = name
-
-
 def _zip_members(archive: zipfile.ZipFile, path: Path, archive_size: int) -> Iterator[Member]:
     total = 0
     seen: dict[str, str] = {}
     for info in archive.infolist():
-        name = _safe_name(info.filename, path)
+        name = safe_name(info.filename, path)
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _no_regular_file(name, path)
+            raise no_regular_file(name, path)
         if info.is_dir():
             continue
         if info.flag_bits & 1:
             raise UserError(
                 f"{path} is encrypted", remedy="unpack it with its password and give the folder", code="ARC05"
             )
-        _check_new(name, seen, path)
+        check_new(name, seen, path)
         total += info.file_size
-        _check_expansion(total, archive_size, path)
+        check_expansion(total, archive_size, path)
         # The name as the archive spells it: that is how the member is found again.
         yield Member(info.filename, info.file_size)
 
@@ -295,14 +199,14 @@ def _tar_members(archive: tarfile.TarFile, path: Path, compressed: bool, archive
         if info.size < 0 or info.offset <= before:  # extended headers may say so, and then it would never end
             raise tarfile.ReadError("it points back into itself")
         before = info.offset
-        name = _safe_name(info.name, path)
+        name = safe_name(info.name, path)
         end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         if info.isdir():
             continue
         if not info.isreg() or info.issparse():
-            raise _no_regular_file(name, path)
+            raise no_regular_file(name, path)
         total += info.size
-        _check_expansion(total, archive_size, path)
+        check_expansion(total, archive_size, path)
         if not compressed and info.offset_data + info.size > archive_size:
             raise tarfile.ReadError(f"it ends within {name}")
         yield Member(info.name, info.size, -1 if compressed else info.offset_data)
@@ -312,27 +216,3 @@ def _tar_members(archive: tarfile.TarFile, path: Path, compressed: bool, archive
             file.seek(end)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it ends early")
-
-
-def _no_regular_file(name: str, path: Path) -> UserError:
-    return UserError(f"member {name!r} of {path} is a link or a device", remedy="do not use this archive", code="ARC03")
-
-
-def _check_expansion(total: int, archive_size: int, path: Path) -> None:
-    if total > max(MAX_EXPANSION * archive_size, _MIN_SUSPICIOUS_BYTES):
-        raise UserError(
-            f"{path} would expand to more than {MAX_EXPANSION} times its size",
-            remedy="if you trust it, unpack it by hand and give the folder",
-            code="ARC04",
-        )
-
-
-def _check_space(path: Path, size: int, target: Path) -> None:
-    free = shutil.disk_usage(target).free
-    if size > free:
-        raise UserError(
-            f"{path} needs {size} bytes to unpack, {free} are free",
-            file=target,
-            code="ARC04",
-            remedy="free some space, or unpack it elsewhere and give the folder",
-        )

@@ -1,4 +1,4 @@
-"""Cases from files: of repeated files one is chosen, labels under odd names are found, and gaps are reported."""
+"""Cases from files: labels under odd names are found, and what is odd or missing is reported."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 
 from nnunet_ext.dataset_conversion.case import Case, SourceFile, clean_id, natural_key
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root, depth_of
+from nnunet_ext.dataset_conversion.find.missing import folder_of, missing_files
 from nnunet_ext.dataset_conversion.find.repetitions import settle
 from nnunet_ext.dataset_conversion.find.trees import trees_without_labels
-
-# Slices and parts of one case that are missed one by one: a file may be named as the billionth slice.
-_MAX_GAPS = 50
-_FETCH_OR_REMOVE = "fetch the case again, or remove it"
 
 
 @dataclass
@@ -48,7 +45,7 @@ def assemble(matched: Matched, closed_archives: frozenset[str] = frozenset()) ->
     for name in sorted(entries, key=natural_key):
         found = entries[name] + ([fallbacks[name]] if name in fallbacks else [])
         split = "test" if found[0].split == "test" or name in predicted else "train"
-        missing = _missing(matched.dataset, name, found, split, candidates.get(name, 0))
+        missing = missing_files(matched.dataset, name, found, split, candidates.get(name, 0))
         findings += missing
         if name in fallbacks:
             findings.append(_odd_label(matched.dataset, name, fallbacks[name].file))
@@ -148,79 +145,10 @@ def _note_test_cases(trees: Mapping[Root, Mapping[str, CaseFile]], findings: lis
             Finding(
                 "NAM06",
                 f"cases without any label{where} are taken as test cases: {len(cases)}",
-                file=_folder(first.file),
+                file=folder_of(first.file),
                 remedy="if they are training cases, give their labels as well",
             )
         )
-
-
-def _missing(dataset: Dataset, name: str, entries: Sequence[CaseFile], split: str, candidates: int) -> list[Finding]:
-    wanted = [image.role for image in dataset.images] + ([dataset.label] if split == "train" else [])
-    numbers = sorted({entry.number for entry in entries if entry.stacked})
-    if numbers:
-        return _missing_slices(dataset, name, entries, wanted, numbers)
-    have = {entry.role for entry in entries}
-    lacking = [dataset.role_name(role) for role in wanted if role not in have]
-    if not lacking:
-        return _missing_parts(dataset, name, entries)
-    if have == {dataset.label}:
-        return [Finding("NAM01", f"{name}: {dataset.label} without image", name, entries[0].file.shown)]
-    which = f" ({candidates} candidates)" if candidates else ""
-    return [
-        Finding(
-            "NAM01",
-            f"{name} lacks {', '.join(lacking)}{which}",
-            name,
-            _folder(entries[0].file),
-            _FETCH_OR_REMOVE,
-        )
-    ]
-
-
-def _missing_parts(dataset: Dataset, name: str, entries: Sequence[CaseFile]) -> list[Finding]:
-    """Several masks of one case: the first has no number, the others run from 1 without gaps."""
-    have = {entry.number for entry in entries if entry.role == dataset.label}
-    if not have:
-        return []
-    expected = chain((-1,), range(1, max(have) + 1))
-    lacking = islice((number for number in expected if number not in have), _MAX_GAPS)
-    return [
-        Finding(
-            "NAM01",
-            f"{name} lacks {dataset.label}{f' {number}' if number > 0 else ''}, but has {dataset.label} {max(have)}",
-            name,
-            _folder(entries[0].file),
-            _FETCH_OR_REMOVE,
-        )
-        for number in lacking
-    ]
-
-
-def _folder(file: SourceFile) -> str:
-    return file.shown.removesuffix(file.name).rstrip("/") or file.shown
-
-
-def _missing_slices(
-    dataset: Dataset, name: str, entries: Sequence[CaseFile], wanted: Sequence[str], numbers: Sequence[int]
-) -> list[Finding]:
-    """Slices run from 1 to the last without gaps, each with all its files."""
-    have = {(entry.role, entry.number) for entry in entries}
-    file = _folder(entries[0].file)
-    found: list[Finding] = []
-    for number in range(1, numbers[-1] + 1):
-        if len(found) == _MAX_GAPS:
-            message = f"{name} has a slice {numbers[-1]} and lacks more below it"
-            found.append(Finding("SLC01", message, name, file, _FETCH_OR_REMOVE))
-            break
-        lacking = [dataset.role_name(role) for role in wanted if (role, number) not in have]
-        if len(lacking) == len(wanted):
-            found.append(Finding("SLC01", f"{name} slice {number} missing", name, file, _FETCH_OR_REMOVE))
-        elif lacking:
-            message = f"{name} slice {number} lacks {', '.join(lacking)}"
-            found.append(Finding("NAM01", message, name, file, _FETCH_OR_REMOVE))
-    if numbers[0] < 1:
-        found.append(Finding("SLC01", f"{name} has a slice {numbers[0]}; slices are numbered from 1", name, file))
-    return found
 
 
 # --- cases -------------------------------------------------------------------------------------------------------

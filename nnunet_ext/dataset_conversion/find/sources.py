@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.find import archives
+from nnunet_ext.dataset_conversion.find.archive_kinds import kind, looks_like_archive, refuse_unsupported
 from nnunet_ext.dataset_conversion.writing import cannot_write
 from nnunet_ext.errors import UserError
 
@@ -69,7 +70,7 @@ def index(sources: list[Path], excluded: list[Path], extract_to: Path | None) ->
     for number, source in enumerate(sources):
         itself = not _is_folder(source)
         for file in _files_of(number, source, walk):
-            if itself or archives.looks_like_archive(file.name):
+            if itself or looks_like_archive(file.name):
                 try:
                     found, closed = _open(file, extract_to)
                 except UserError as error:
@@ -108,8 +109,8 @@ def _files_of(number: int, source: Path, walk: _Walk) -> Iterator[SourceFile]:
         yield from _walk(number, str(source), "", 0, walk)
         return
     if source.is_file():
-        archives.refuse_unsupported(source)
-    if not source.is_file() or not archives.kind(source):
+        refuse_unsupported(source)
+    if not source.is_file() or not kind(source):
         raise UserError(
             f"{source} is neither a folder nor an archive",
             remedy="give the folder that holds the download",
@@ -165,7 +166,7 @@ def _open(file: SourceFile, extract_to: Path | None, nested: bool = False) -> tu
     """Files of an archive, and whether some of them cannot be read where they are."""
     path = Path(file.location)
     listed = archives.members(path)
-    if archives.kind(path) == "tar.gz":
+    if kind(path) == "tar.gz":
         if extract_to is None:
             return [_member(file, member) for member in listed], True
         return _extracted(file, path, extract_to), False
@@ -173,7 +174,7 @@ def _open(file: SourceFile, extract_to: Path | None, nested: bool = False) -> tu
     closed = False
     for member in listed:
         inside = _member(file, member)
-        if nested or not archives.looks_like_archive(inside.name):
+        if nested or not looks_like_archive(inside.name):
             found.append(inside)
         elif extract_to is None:
             found += [

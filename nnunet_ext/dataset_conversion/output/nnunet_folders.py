@@ -11,8 +11,8 @@ from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.writing import nearest_existing
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import read_json
+from nnunet_ext.folders import PREPROCESSED, RAW, VARIABLES, dataset_folders, nnunet_folder
 
-RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 _ROOM = 1.05
 
 
@@ -22,10 +22,10 @@ def raw_folder(output: str | Path | None) -> Path:
     Raises:
         UserError: OUT04 if neither is given, or the folder cannot be written to.
     """
-    given = output or os.environ.get(RAW)
-    if not given:
+    given = Path(output) if output else nnunet_folder(RAW)
+    if given is None:
         raise UserError("nnUNet_raw is not set", remedy="export nnUNet_raw=FOLDER, or give -o FOLDER", code="OUT04")
-    raw = Path(given).absolute()
+    raw = given.absolute()
     above = nearest_existing(raw)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{above} cannot be written to", remedy="give a folder of your own with -o", code="OUT04")
@@ -55,11 +55,9 @@ def check_name_is_free(number: int, folder_name: str, raw: Path) -> None:
     Raises:
         UserError: OUT02.
     """
-    folders = [raw] + [Path(os.environ[name]) for name in (RAW, PREPROCESSED, RESULTS) if os.environ.get(name)]
-    for folder in folders:
-        taken = sorted(folder.glob(f"Dataset{number:03d}_*")) if folder.is_dir() else []
-        for other in taken:
-            if other.is_dir() and other.name != folder_name:
+    for folder in (raw, *map(nnunet_folder, VARIABLES)):
+        for other in dataset_folders(folder, number):
+            if other.name != folder_name:
                 raise UserError(
                     f"id {number} is taken by {other.name}", file=other, code="OUT02", remedy="give another id with -d"
                 )
@@ -80,10 +78,10 @@ def check_free_space(folder: Path, needed: int) -> None:
 
 def check_preprocessed(folder_name: str, splits: list[dict[str, list[str]]] | None) -> list[Finding]:
     """What an earlier preprocessing left behind that does not fit to the new raw data."""
-    given = os.environ.get(PREPROCESSED)
-    if not given:
+    preprocessed = nnunet_folder(PREPROCESSED)
+    if preprocessed is None:
         return []
-    folder = Path(given) / folder_name
+    folder = preprocessed / folder_name
     findings = []
     old = _load(folder / "splits_final.json")
     if splits is not None and old is not None and old != splits:

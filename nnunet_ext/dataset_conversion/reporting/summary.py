@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from nnunet_ext.dataset_conversion.cases.pool import default_processes
 from nnunet_ext.dataset_conversion.checks import count_by_code, errors
 from nnunet_ext.dataset_conversion.output.conversion import Conversion
 from nnunet_ext.dataset_conversion.reporting.report import by_code, next_command, written
 from nnunet_ext.errors import UserError
+from nnunet_ext.folders import default_processes
 from nnunet_ext.shown import printable
 
 

@@ -58,7 +58,7 @@ def test_auto_takes_the_only_dataset_that_fits(command, pristine, nnunet_folders
 
 @pytest.mark.parametrize(("name", "close"), [("BraTS22", "brats20"), ("brats-2012", "brats2021"), ("lgg3", "lgg")])
 def test_an_unknown_dataset_gets_the_nearest_name(name, close, refused, pristine):
-    refused("LAY01", (f'unknown dataset "{name}"; did you mean {close}',), "convert", name, "-i", pristine("lgg"))
+    refused("LAY01", (f'unknown dataset "{name}" - did you mean {close}',), "convert", name, "-i", pristine("lgg"))
 
 
 @pytest.mark.parametrize("level", [".", "RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021", "../above"])

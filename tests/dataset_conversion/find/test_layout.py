@@ -138,7 +138,7 @@ def test_files_of_the_download_that_are_not_needed_are_not_called_unknown(tmp_pa
 
 
 def test_an_unknown_dataset_name_gets_a_suggestion() -> None:
-    with pytest.raises(UserError, match='LAY01: unknown dataset "BraTS22"; did you mean brats2'):
+    with pytest.raises(UserError, match='LAY01: unknown dataset "BraTS22" - did you mean brats2'):
         get("BraTS22")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -175,7 +176,7 @@ def test_an_archive_that_fills_the_disk_while_unpacking_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tar(tmp_path / "a.tar.gz", FILES, "w:gz")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and _Usage())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and _Usage())
     with pytest.raises(UserError, match="ARC04"):
         index([archive], [], tmp_path / "extract")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nnunet_ext.planning.sharing import data_digest, missing_cases, shares_data
+from nnunet_ext.planning.preprocessed_data import data_digest, missing_cases, shares_data
 
 OTHER: dict[str, Any] = {
     "preprocessor_name": "AnotherPreprocessor",
