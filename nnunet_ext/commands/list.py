@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "networks":
         print(
             "\ndefault: nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GB of GPU "
-            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)\nreference: of the published "
-            "form as built here; published: of its authors' code, with parts that no forward pass reaches"
+            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)\n"
+            "reference: the published form as built here; published: its authors' code, idle parts included"
         )
     return 0
 

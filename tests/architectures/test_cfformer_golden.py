@@ -112,9 +112,7 @@ def u_first(weight: torch.Tensor) -> torch.Tensor:
     return torch.cat((weight[:, transformer:], weight[:, :transformer]), dim=1)
 
 
-def check_loss_and_gradients(
-    golden: Any, network: nn.Module, case: Mapping[str, Any], logits: torch.Tensor
-) -> None:
+def check_loss_and_gradients(golden: Any, network: nn.Module, case: Mapping[str, Any], logits: torch.Tensor) -> None:
     loss = (logits * golden.image(case["loss_weight"], logits.shape)).mean()
     assert loss.item() == pytest.approx(case["loss"], rel=EXACT)
     loss.backward()

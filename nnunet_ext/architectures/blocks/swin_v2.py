@@ -71,9 +71,7 @@ class SwinV2(nn.Module):
             merge = None if stage == 0 else PatchMerging(widths[stage - 1], width, merges[stage - 1])
             trained = None if trained_windows is None else trained_windows[stage]
             blocks = [
-                SwinV2Block(
-                    width, count, dimension, bool(block % 2), rate, trained, apart, padding_keys, stacked_bias
-                )
+                SwinV2Block(width, count, dimension, bool(block % 2), rate, trained, apart, padding_keys, stacked_bias)
                 for block, rate in enumerate(rates[sum(depths[:stage]) : sum(depths[: stage + 1])])
             ]
             self.layers.append(SwinStage(merge, blocks, window))
