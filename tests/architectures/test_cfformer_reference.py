@@ -313,9 +313,11 @@ def silent(network: nn.Module) -> list[str]:
 # --- how the parts act together --------------------------------------------------------------------------------------
 
 
-def test_fused_maps_go_on_into_the_next_stage_of_both_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_maps_go_on_into_the_next_stage_of_both_encoders(
+    authors_golden: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = thin().eval()
-    nn.init.ones_(network.fusion[0].cfca.v_expand.bias)
+    authors_golden.fill_trainable(network)
     inputs: list[list[torch.Tensor]] = []
     for module in (network.cnn.layer2, network.transformer.layers[1]):
         module.register_forward_pre_hook(lambda module, given: inputs[-1].append(given[0].clone()))
@@ -411,11 +413,12 @@ def test_copies_and_pickles_with_its_trained_windows() -> None:
         assert copied.transformer.trained_windows == [(16, 16)] * 3 + [(8, 8)]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.bfloat16, marks=pytest.mark.slow), torch.float16])
 def test_half_precision_gives_finite_logits_and_gradients(authors_golden: Any, dtype: torch.dtype) -> None:
+    """In float16 too, where a gradient through the keys of padding would be infinite."""
     network = thin()
     authors_golden.fill_trainable(network)
-    image = torch.randn(2, 3, 64, 64)
+    image = torch.randn(2, 3, 32, 64)
     exact = network.eval()(image)
     with torch.autocast("cpu", dtype=dtype):
         logits = network(image)

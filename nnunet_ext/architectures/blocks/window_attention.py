@@ -77,7 +77,12 @@ class WindowAttention(nn.Module):
         # Half precision rounds a cosine times 100 by whole units.
         with without_autocast(x):
             query = functional.normalize(at_least_float32(query), dim=-1) * self._scale()
-            key = functional.normalize(at_least_float32(key), dim=-1)
+            key = at_least_float32(key)
+            if windows.padding_keys and windows.padded != windows.size:
+                # Keys of padding are zero, where the cosine has a gradient of up to 1e12: infinite in float16, and NaN
+                # once it meets the zero that the token is. Nothing is to be learnt from it.
+                key = key.masked_fill((key == 0).all(dim=-1, keepdim=True), 0.0)
+            key = functional.normalize(key, dim=-1)
             places, index, mask = self.tables(windows) if tables is None else tables
             added = self.position_bias(places, index)  # heads, tokens, tokens
             if mask is not None:
