@@ -156,7 +156,8 @@ def _from_torchvision(name: str, part: str) -> dict[str, torch.Tensor]:
 
     known = models.list_models(include=TORCHVISION_FAMILIES[part])
     if name not in known:
-        raise UserError(f"torchvision has no {part} '{name}'", remedy=did_you_mean(name, known, f"one of {known}"))
+        remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
+        raise UserError(f"torchvision has no {part} '{name}'", remedy=remedy)
     try:
         return models.get_model(name, weights=TORCHVISION_WEIGHTS).state_dict()
     except Exception as error:  # as of timm's hub
