@@ -52,7 +52,7 @@ def prepare(args: argparse.Namespace) -> None:
     """Small plans and, where the spacing is another one, their preprocessed data."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
-    from nnunet_ext.demo.plans import small_plans
+    from nnunet_ext.planning.small_plans import small_plans
 
     folder = dataset_folder("nnUNet_preprocessed", args.dataset)
     own = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))

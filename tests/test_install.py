@@ -45,14 +45,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment that sees the packages of the test environment, but runs none of its site files."""
+    """A fresh virtual environment that sees the packages of the test environment but for an installation of ours, which
+    might be found first, and runs none of its site files."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", folder)
     # older Pythons bring a setuptools of their own, which would hide the one of the test environment
     run(python(folder), "-m", "pip", "uninstall", "-q", "-y", "setuptools")
-    borrowed = sysconfig.get_paths()["purelib"]
-    (site_packages(folder) / "borrowed.pth").write_text(borrowed + "\n")
+    borrowed = tmp_path_factory.mktemp("borrowed")
+    borrow(Path(sysconfig.get_paths()["purelib"]), borrowed)
+    (site_packages(folder) / "borrowed.pth").write_text(f"{borrowed}\n")
     return folder
+
+
+def borrow(packages: Path, folder: Path) -> None:
+    """Links to all packages but ours: an installation of it there would be found before an editable one."""
+    for package in packages.iterdir():
+        if "nnunet_ext" not in package.name:
+            (folder / package.name).symlink_to(package)
 
 
 def site_packages(environment: Path) -> Path:
@@ -91,6 +100,15 @@ def test_after_pip_install_nnunet_finds_the_trainers_and_uninstalling_leaves_not
     run(python(environment), "-m", "pip", "uninstall", "-q", "-y", "nnunet_ext")
     assert leftovers(environment) == []
     assert run(python(environment), "-c", SHOW) == ""
+
+
+def test_a_regular_installation_in_the_test_environment_is_not_borrowed(tmp_path: Path) -> None:
+    packages, borrowed = tmp_path / "site-packages", tmp_path / "borrowed"
+    for name in ("nnunet_ext", "nnunet_ext-0.2.0.dist-info", "nnunetv2"):
+        (packages / name).mkdir(parents=True)
+    borrowed.mkdir()
+    borrow(packages, borrowed)
+    assert [path.name for path in borrowed.iterdir()] == ["nnunetv2"]
 
 
 def check_environment_rules(environment: Path, ours: str, tmp_path: Path) -> None:

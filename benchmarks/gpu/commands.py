@@ -72,7 +72,7 @@ def pretend_many_cases(raw: Path) -> None:
 
 def write_small_plans(preprocessed: Path, name: str) -> None:
     """For the CPU: plans like the demo's."""
-    from nnunet_ext.demo.plans import small_plans
+    from nnunet_ext.planning.small_plans import small_plans
 
     (file,) = preprocessed.glob(f"Dataset{ID}_*/nnUNetPlans.json")
     small = small_plans(

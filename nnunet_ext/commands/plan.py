@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-gpu_memory_target", type=float, default=8.0, metavar="GB", help="memory of the GPU (default: 8)"
     )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="small patches and few feature maps, to try things out without a GPU; plans nnUNet<NETWORK>Plans_small",
+    )
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="instead of nnUNet<NETWORK>Plans")
     parser.add_argument(
         "-overwrite_target_spacing", nargs=3, type=float, metavar="MM", help="of 3d_fullres, as nnU-Net spells it"
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         plans_name=args.overwrite_plans_name,
         processes=args.processes or default_processes(),
         configurations=tuple(args.configurations or ()),
+        small=args.small,
         spacing=None if args.overwrite_target_spacing is None else tuple(args.overwrite_target_spacing),
     )
     make_plans.check(wanted, args.trust)

@@ -46,6 +46,21 @@ CHECKS: tuple[Check, ...] = (
     Check("GZ01", "error", "a compressed file ends early or fails its CRC or length check"),
     Check("IO01", "error", "a file cannot be decoded, or does not hold what its name or header says"),
     Check("IO02", "error", "an empty file, or a Git LFS pointer or web page in place of data"),
+    Check(
+        "SIZ01",
+        "error",
+        "a volume has far more voxels than those of its dataset (allowed: it takes as much memory as it needs)",
+        allowable=True,
+    ),
+    Check(
+        "SIZ02",
+        "error",
+        "a picture, or all slices of a case together, has more pixels than is read (allowed: it takes as much memory "
+        "as it needs)",
+        allowable=True,
+    ),
+    Check("SIZ03", "error", "a picture's file is larger than its pixels can make it (allowed)", allowable=True),
+    Check("MEM01", "error", "the memory does not suffice for a case"),
     Check("GEO01", "error", "shape differs between the images of a case"),
     Check("GEO02", "error", "the shape of the label differs from that of the image"),
     Check(
@@ -67,16 +82,28 @@ CHECKS: tuple[Check, ...] = (
     Check("GEO08", "warning", "the source has no spacing; unit spacing is written"),
     Check("DT01", "error", "complex, colour or bit-packed voxels, or a label with fractional values"),
     Check("DT02", "info", "a label stored as float with whole values; written as integers"),
+    Check("DT03", "info", "label values off a whole number by no more than their storage explains; rounded"),
     Check("NAN01", "error", "NaN or infinity in an image (allowed: replaced by 0 and counted)", allowable=True),
     Check("LAB01", "error", "a label value outside the release's set"),
     Check(
         "LAB02", "warning", "a label is all background (info where nothing is to be seen), or becomes so by resizing"
     ),
-    Check("LAB03", "error", "a mask that is neither binary nor nearly so"),
+    Check(
+        "LAB03",
+        "error",
+        "a mask that is neither binary nor nearly so, or whose shape is in alpha or in colours that are equally bright",
+    ),
     Check("LAB04", "info", "a class is absent from a case"),
     Check("LAB05", "info", "known values without meaning were set to 0"),
     Check("LAB06", "info", "a mask holds values between 0 and 255, as JPEG leaves them; those above 127 count"),
     Check("LAB07", "info", "several masks of one picture were united"),
+    Check("LAB08", "warning", "a label, or one of several masks of a case, is foreground everywhere"),
+    Check(
+        "LAB09",
+        "warning",
+        "two thirds of a label or more are foreground, as in an inverted mask (info where its edge is not)",
+    ),
+    Check("LAB10", "warning", "more than half of the labels of the dataset are mostly foreground: inverted?"),
     Check("IMG01", "error", "an image is constant", allowable=True),
     Check(
         "IMG02",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timezone
@@ -26,7 +23,7 @@ from nnunet_ext.dataset_conversion.options import Options
 from nnunet_ext.dataset_conversion.output import nnunet_folders, provenance
 from nnunet_ext.dataset_conversion.output.conversion import Conversion
 from nnunet_ext.dataset_conversion.output.journal import NAME, Journal, check_own, only_begun, remove_leftovers
-from nnunet_ext.dataset_conversion.output.lock import is_running, locked
+from nnunet_ext.dataset_conversion.output.one_at_a_time import locked, unpacking
 from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.plan_conversion import make_plan
 from nnunet_ext.dataset_conversion.record_forms import FOLDERS, PROVENANCE
@@ -71,32 +68,14 @@ def convert(dataset: str | Dataset, sources: Sequence[str | Path], options: Opti
             return _dry_run(make_plan(wanted, known, given, options, None), options)
         finally:
             close_all()
-    _remove_extractions_of_the_dead(raw)
-    # The machine is part of the name: on a shared disk, process numbers of another machine mean nothing here.
-    extraction = raw / f"{_extraction_prefix()}{os.getpid()}"
-    try:
-        plan = make_plan(wanted, known, given, options, extraction)
-        raise_first(plan.findings, "--dry-run lists all findings")
-        with locked(plan.destination.folder):
-            return _execute(plan, options)
-    finally:
-        close_all()
-        shutil.rmtree(extraction, ignore_errors=True)
-
-
-def _extraction_prefix() -> str:
-    return f".extract-{zlib.crc32(socket.gethostname().encode()):08x}-"
-
-
-def _remove_extractions_of_the_dead(raw: Path) -> None:
-    """Remove what runs that were killed had unpacked."""
-    prefix = _extraction_prefix()
-    for folder in raw.glob(f"{prefix}*") if raw.is_dir() else ():
-        number = folder.name.removeprefix(prefix)
-        if number.isdecimal() and not is_running(int(number)):
-            if folder.is_symlink():  # none of ours, and files would be unpacked where it leads
-                folder.unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+    with unpacking(raw) as unpacked:
+        try:
+            plan = make_plan(wanted, known, given, options, unpacked)
+            raise_first(plan.findings, "--dry-run lists all findings")
+            with locked(plan.destination):
+                return _execute(plan, options)
+        finally:
+            close_all()
 
 
 def _execute(plan: Plan, options: Options) -> Conversion:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_ext.dataset_conversion.cases.coverage import mostly_foreground
 from nnunet_ext.dataset_conversion.checks import Finding, raise_first
 from nnunet_ext.dataset_conversion.folds.duplicates import group_duplicates
 from nnunet_ext.dataset_conversion.folds.groups import make_folds
@@ -42,7 +43,12 @@ def finish(plan: Plan, options: Options, run: Mapping[str, Any], results: list[C
     ]
     duplicates, groups = group_duplicates(plan, tasks, results)
     folds, findings = make_folds({identifier: groups[identifier] for identifier in training}, plan.strata, options)
-    findings = [*duplicates, *findings, *nnunet_folders.check_preprocessed(folder.name, folds.folds if folds else None)]
+    findings = [
+        *duplicates,
+        *mostly_foreground(results),
+        *findings,
+        *nnunet_folders.check_preprocessed(folder.name, folds.folds if folds else None),
+    ]
     findings = [*plan.findings, *plan.tasks[0].policy.apply(findings)]
     raise_first(findings, "docs/checks.md explains the codes")
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_ext.dataset_conversion.datasets import get
-from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures
 from nnunet_ext.dataset_conversion.output import nnunet_folders
 from nnunet_ext.dataset_conversion.record_forms import PROVENANCE, WAY_BACK, read
+from nnunet_ext.dataset_conversion.submission_files import files_of, max_voxels
 from nnunet_ext.dataset_conversion.submission_names import Prediction, check_names, names_of
 from nnunet_ext.dataset_conversion.writing import write_file
 from nnunet_ext.errors import UserError
-from nnunet_ext.files import read_regular_file
 from nnunet_ext.folders import dataset_folders
 from nnunet_ext.forms import check_form
 from nnunet_ext.progress import Progress
-
-# Bytes of a prediction as it is stored: compressed labels are small.
-_MAX_BYTES = 1 << 30
 
 
 def to_submission(
@@ -49,9 +41,10 @@ def to_submission(
         The files written, in the order of cases.
 
     Raises:
-        UserError: NAM01 for a missing prediction, LAB01 for a lossy label map or a value that is no label, GEO02 for a
-            shape that differs from the case's, IO01/GZ01 for files that cannot be read, NAM04 for two predictions that
-            would become one file, OUT01/OUT04 for the output, LAY01 for a record that does not tell the way back.
+        UserError: NAM01 for a missing prediction, LAB01 for a lossy label map or a value that is no label, DT01 for
+            fractional values, LAB03 for a picture whose shape is in alpha, GEO02 for a shape that differs from the
+            case's, IO01/GZ01 for files that cannot be read, SIZ01/MEM01 for too much memory, NAM04 for two predictions
+            that would become one file, OUT01/OUT04 for the output, LAY01 for a record that tells no way back.
     """
     folder, record = _conversion(dataset, dataset_id, raw)
     if record.get("state") != "finished":
@@ -87,12 +80,20 @@ def to_submission(
         raise UserError(
             f"cannot write {target}: {error.strerror}", code="OUT04", remedy="give another folder"
         ) from error
+    most = max_voxels(get(dataset).shape, record)
     written: list[Path] = []
     with Progress("writing", len(given)) as progress:
         for prediction in given:
-            for name, data in _convert(prediction, record):
-                write_file(target / name, data)
-                written.append(target / name)
+            try:
+                for name, data in files_of(prediction, record, most):
+                    write_file(target / name, data)
+                    written.append(target / name)
+            except MemoryError as error:
+                raise UserError(
+                    f"the memory does not suffice for {prediction.path}",
+                    code="MEM01",
+                    remedy="convert where there is more memory",
+                ) from error
             progress.step()
     return written
 
@@ -153,86 +154,3 @@ def _find(folder: Path, record: dict[str, Any], partial: bool) -> list[Predictio
         for identifier in known
         for path, case in [(present[identifier], cases[identifier])]
     ]
-
-
-def _convert(prediction: Prediction, record: dict[str, Any]) -> Iterable[tuple[str, bytes]]:
-    names, shown = prediction.names, str(prediction.path)
-    inverse = {int(ours): source for ours, source in record["label_map"]["inverse"].items()}
-    data = _read(prediction.path)
-    if prediction.is_picture:
-        values = pictures.mask(data, prediction.identifier, shown)[0]
-        _check_shape(values.shape[::-1], prediction)
-        mapped = _map(values, inverse, prediction)
-        original = prediction.case.get("resized_from", [])[:2]
-        if original:
-            mapped = pictures.resize(mapped, (original[0], original[1]), "nearest")
-        yield names[0], pictures.encode(mapped, names[0].rsplit(".", 1)[-1])
-        return
-    start = gz.first_bytes(data, nifti.HEADER_BYTES, shown)
-    if len(start) < nifti.HEADER_BYTES:
-        gz.decompress(data, nifti.HEADER_BYTES, shown)  # tells of a file that was cut short
-    header = nifti.parse(start, shown)
-    # A file that declares more than the case has is not expanded: the shape says already that it is another's.
-    expected = header.offset + math.prod(prediction.case["shape"]) * np.dtype(header.dtype).itemsize
-    content = gz.decompress(data, min(header.content_size, expected), shown)
-    _check_shape(header.shape, prediction)
-    if len(content) != header.content_size:
-        raise UserError(f"{shown} is shorter or longer than its header says", code="IO01", remedy="predict it again")
-    values = _map(nifti.voxels(content, header), inverse, prediction)
-    if len(names) > 1:
-        for name, plane in zip(names, values.reshape(header.shape[::-1]), strict=True):
-            yield name, pictures.encode(plane, name.rsplit(".", 1)[-1])
-        return
-    stored = np.dtype(prediction.dtype).newbyteorder("<")
-    body = nifti.rewritten(content[: nifti.HEADER_BYTES], dtype=stored.str) + values.astype(stored).tobytes()
-    yield names[0], gz.compress(body) if names[0].endswith(".gz") else body
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular_file(path, _MAX_BYTES)
-    except FileNotFoundError as error:  # a link to nowhere
-        raise UserError(f"{path} cannot be read: no such file", code="IO01", remedy="predict it again") from error
-    except UserError as error:
-        raise UserError(error.message, file=path, code="IO01", remedy=error.remedy) from error
-
-
-def _check_shape(shape: tuple[int, ...], prediction: Prediction) -> None:
-    expected = tuple(prediction.case["shape"][: len(shape)])
-    if shape != expected:
-        raise UserError(
-            f"{prediction.path} has shape {shape}, the case has {expected}",
-            code="GEO02",
-            remedy="predict it again from imagesTs",
-        )
-
-
-def _map(values: np.ndarray, inverse: dict[int, int], prediction: Prediction) -> np.ndarray:
-    found = np.unique(values)
-    unknown = [value for value in found.tolist() if value not in inverse]
-    if unknown:
-        raise UserError(
-            f"{prediction.path} holds {unknown[0]:g}, which is no label of this dataset",
-            code="LAB01",
-            remedy="check that these are predictions for this dataset",
-        )
-    dtype = np.dtype(prediction.dtype)
-    mapped = np.zeros(values.shape, dtype)
-    for value in found.tolist():
-        source = inverse[int(value)]
-        if not _fits(source, dtype):
-            raise UserError(
-                f"{prediction.path} holds {value:g}, in the source {source}, which {dtype.name} cannot hold",
-                code="LAB01",
-                remedy="check that these are predictions for this dataset",
-            )
-        mapped[values == value] = source
-    return mapped
-
-
-def _fits(value: int, dtype: np.dtype) -> bool:
-    if dtype.kind == "b":  # everything but 0 is foreground
-        return True
-    if dtype.kind == "f":
-        return int(dtype.type(value)) == value
-    return bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)

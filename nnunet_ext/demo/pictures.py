@@ -8,9 +8,10 @@ from nnunet_ext.demo.settings import CONFIGURATIONS, PLANS, Settings
 from nnunet_ext.demo.verdict import ENSEMBLE, POLICY, POSTPROCESSED
 from nnunet_ext.demo.workspace import Workspace
 from nnunet_ext.evaluation.evaluate import evaluate_folder, load_dataset_json
+from nnunet_ext.report.case_view import load_view, worst_median_best
 from nnunet_ext.report.curves import read_model, write_training_curves
-from nnunet_ext.report.overlay import load_view, worst_median_best, write_overlay
-from nnunet_ext.shown import csv_cell
+from nnunet_ext.report.overlay import write_overlay
+from nnunet_ext.report.scores_csv import read_scores, write_scores
 
 PREDICTIONS = {**{name: name for name in CONFIGURATIONS}, ENSEMBLE: "ensemble", POSTPROCESSED: "postprocessed"}
 # Edema shows on FLAIR, the enhancing rim on T1 after contrast.
@@ -18,7 +19,7 @@ SHOWN_CHANNELS = ("FLAIR", "T1ce")
 
 
 def evaluate_and_draw(workspace: Workspace, settings: Settings, unseen: str) -> None:
-    """Write ``dice.csv`` (all models, cases, regions and policies), ``overlay.png`` and ``training_curves.png``.
+    """Write ``dice.csv`` (models, cases, regions, policies, means), ``overlay.png`` and ``training_curves.png``.
 
     Args:
         workspace: with the predictions in it.
@@ -30,10 +31,7 @@ def evaluate_and_draw(workspace: Workspace, settings: Settings, unseen: str) -> 
     references = raw / "labelsTr"
     folders = {model: workspace.folder / "predictions" / folder for model, folder in PREDICTIONS.items()}
     tables = {model: evaluate_folder(folder, references, dataset) for model, folder in folders.items()}
-    together = pd.concat([table.assign(model=model) for model, table in tables.items()])
-    for column in ("case", "region"):  # the columns of text from files
-        together[column] = together[column].map(csv_cell)
-    together.set_index("model").to_csv(workspace.folder / "dice.csv")
+    write_scores(tables, workspace.folder / "dice.csv")
     chosen = {model: table[table["policy"] == POLICY] for model, table in tables.items() if model != POSTPROCESSED}
     channels = {name: int(number) for number, name in dataset["channel_names"].items()}
     views = [
@@ -66,6 +64,5 @@ def evaluate_and_draw(workspace: Workspace, settings: Settings, unseen: str) -> 
 
 
 def read_tables(workspace: Workspace) -> dict[str, pd.DataFrame]:
-    """The tables of ``dice.csv``, by model."""
-    everything = pd.read_csv(workspace.folder / "dice.csv")
-    return {str(model): table for model, table in everything.groupby("model", sort=False)}
+    """The rows of cases of ``dice.csv``, by model: what the verdict judges is what the file says."""
+    return read_scores(workspace.folder / "dice.csv")

@@ -72,7 +72,7 @@ def plan_and_preprocess(settings: Settings) -> None:
     from nnunetv2.utilities import utils
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    from nnunet_ext.demo.plans import small_plans
+    from nnunet_ext.planning.small_plans import small_plans
 
     torch.set_num_threads(1)
     utils.Pool = ThreadPool  # forks a dozen processes to list the files of a folder

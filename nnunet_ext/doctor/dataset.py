@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
+from nnunet_ext.doctor.reading import entries, read_or_fault, shortened, without_remedy
+from nnunet_ext.doctor.trained_models import check_models
 from nnunet_ext.errors import UserError
 from nnunet_ext.folders import RAW, VARIABLES, dataset_folders, nnunet_folder
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
@@ -20,11 +21,8 @@ SPLITS = "splits_final.json"
 #: what reading the folds that are trained with gave: them, or why not
 Folds = tuple[list[dict[str, list[str]]] | None, UserError | None]
 DEFAULT_FOLDS = 5
-#: names that a line lists before it says how many more there are
-MAX_LISTED = 10
 # a conversion that runs again leaves these files as they are, so that a bad one must go first
 CONVERT_ANEW = "remove it and convert the dataset again"
-_FOLD = re.compile(r"fold_(0|[1-9]\d{0,8})")
 
 
 def check_files(dataset_id: int) -> Iterator[Finding]:
@@ -45,7 +43,7 @@ def _files(dataset_id: int) -> Iterator[Finding]:
         changed = changed_files(raw)
     except UserError as error:
         if os.path.lexists(raw / "provenance.json"):
-            yield problem(_without_remedy(error), error.remedy or "remove the dataset's folder and convert it again")
+            yield problem(without_remedy(error), error.remedy or "remove the dataset's folder and convert it again")
         else:
             yield note(str(error))
         return
@@ -75,7 +73,7 @@ def _dataset(dataset_id: int) -> Iterator[Finding]:
         yield from guarded(_raw(raw))
     else:
         yield note(f"dataset {dataset_id} has no raw data here: training and prediction work, planning does not")
-    folds = _read(read_splits, preprocessed / SPLITS) if preprocessed else (None, None)
+    folds = read_or_fault(read_splits, preprocessed / SPLITS) if preprocessed else (None, None)
     if preprocessed:
         yield from guarded(_preprocessed(raw, preprocessed, folds, dataset_id))
     elif raw:
@@ -87,40 +85,17 @@ def _dataset(dataset_id: int) -> Iterator[Finding]:
         used, _ = folds
         # nnU-Net's own five where no file says otherwise
         numbers = range(len(used) if used else DEFAULT_FOLDS) if preprocessed else None
-        yield from guarded(_models(results, numbers, dataset_id))
+        yield from guarded(check_models(results, numbers, dataset_id))
 
 
 def _find(variable: str, dataset_id: int) -> Path | None:
     return next(iter(dataset_folders(nnunet_folder(variable), dataset_id)), None)
 
 
-def _without_remedy(error: UserError) -> str:
-    """An error without its remedy."""
-    return str(UserError(error.message, error.file))
-
-
-def _read(read: Callable[[Path], Any], file: Path) -> tuple[Any, UserError | None]:
-    """The content of a file, None where there is none or it is something else; and why the latter."""
-    try:
-        return read(file), None
-    except FileNotFoundError:
-        return None, None
-    except UserError as error:
-        return None, error
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where it is missing."""
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
 def _raw(raw: Path) -> Iterator[Finding]:
-    description, wrong = _read(read_dataset_json, raw / "dataset.json")
+    description, wrong = read_or_fault(read_dataset_json, raw / "dataset.json")
     if wrong:
-        yield problem(_without_remedy(wrong), CONVERT_ANEW)
+        yield problem(without_remedy(wrong), CONVERT_ANEW)
         return
     if description is None:
         unfinished = (raw / ".convert.jsonl").exists()
@@ -133,7 +108,7 @@ def _raw(raw: Path) -> Iterator[Finding]:
     if ending is None:
         yield problem(f"{raw / 'dataset.json'} has no file_ending, which nnU-Net needs", CONVERT_ANEW)
         return
-    image_files, label_files = _entries(raw / "imagesTr"), _entries(raw / "labelsTr")
+    image_files, label_files = entries(raw / "imagesTr"), entries(raw / "labelsTr")
     dangling = [path.name for path in image_files if path.is_symlink() and not path.exists()]
     if dangling:
         yield problem(
@@ -163,13 +138,13 @@ def _preprocessed(raw: Path | None, preprocessed: Path, folds: Folds, dataset_id
     yield from _splits(raw, preprocessed, folds)
     again = f"nnUNetv2_plan_and_preprocess -d {dataset_id} --clean --verify_dataset_integrity"
     fingerprint = preprocessed / "dataset_fingerprint.json"
-    stored, wrong = _read(read_dataset_json, preprocessed / "dataset.json")
+    stored, wrong = read_or_fault(read_dataset_json, preprocessed / "dataset.json")
     if wrong:
-        yield problem(_without_remedy(wrong), f"remove it, then {again}")
-    original = _read(read_dataset_json, raw / "dataset.json")[0] if raw else None
-    measured, wrong = _read(read_fingerprint, fingerprint)
+        yield problem(without_remedy(wrong), f"remove it, then {again}")
+    original = read_or_fault(read_dataset_json, raw / "dataset.json")[0] if raw else None
+    measured, wrong = read_or_fault(read_fingerprint, fingerprint)
     if wrong:
-        yield problem(_without_remedy(wrong), f"remove it, then nnUNetv2_extract_fingerprint -d {dataset_id}")
+        yield problem(without_remedy(wrong), f"remove it, then nnUNetv2_extract_fingerprint -d {dataset_id}")
     if original is not None and stored is not None and _training_relevant(original) != _training_relevant(stored):
         yield problem(
             f"{preprocessed} was made from another version of the dataset: channels, labels or number of cases differ",
@@ -192,13 +167,13 @@ def _training_relevant(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _splits(raw: Path | None, preprocessed: Path, folds: Folds) -> Iterator[Finding]:
-    wanted, wrong = _read(read_splits, raw / SPLITS) if raw else (None, None)
+    wanted, wrong = read_or_fault(read_splits, raw / SPLITS) if raw else (None, None)
     if wrong:
-        yield problem(_without_remedy(wrong), CONVERT_ANEW)
+        yield problem(without_remedy(wrong), CONVERT_ANEW)
     used, wrong = folds
     if wrong:
         yield problem(
-            _without_remedy(wrong),
+            without_remedy(wrong),
             "put back the folds that were trained with, or remove it before any training: nnU-Net makes new ones",
         )
     if raw and wanted and used and not splits.agree(wanted, used):
@@ -213,9 +188,9 @@ def _splits(raw: Path | None, preprocessed: Path, folds: Folds) -> Iterator[Find
 def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Iterator[Finding]:
     # nnU-Net's planner reads an old file of the same name before it writes, so that a bad one must go first.
     again = f"nnUNetv2_plan_experiment -d {dataset_id}"
-    plans, wrong = _read(read_plans, plans_file)
+    plans, wrong = read_or_fault(read_plans, plans_file)
     if wrong:
-        yield problem(_without_remedy(wrong), f"remove it, then plan again as before, such as with {again}")
+        yield problem(without_remedy(wrong), f"remove it, then plan again as before, such as with {again}")
         return
     name = plans["plans_name"]
     options = [word for word in (name, *plans["configurations"]) if word.startswith("-")]
@@ -239,80 +214,8 @@ def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Itera
             missing.append(configuration)
     if missing:
         yield note(
-            f"{name}: no preprocessed data for {_shortened(missing)}",
+            f"{name}: no preprocessed data for {shortened(missing)}",
             command(["nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *missing]),
         )
     else:
-        yield ok(f"{name}: {_shortened(plans['configurations'])}")
-
-
-def _shortened(things: Iterable[object]) -> str:
-    """The first of them, with the number of the others: a foreign file may name millions."""
-    words = [str(thing) for thing in things]
-    return ", ".join(words[:MAX_LISTED]) + (f" and {len(words) - MAX_LISTED} more" if len(words) > MAX_LISTED else "")
-
-
-def _parts_of_name(model: Path) -> tuple[str, str, str] | None:
-    """Trainer, plans and configuration of a model's folder; None where commands could not name them."""
-    trainer, plans, configuration = model.name.split("__")[:3]
-    named = all(word and not word.startswith("-") for word in (trainer, plans, configuration))
-    return (trainer, plans, configuration) if named else None
-
-
-def _caution(models: Sequence[Path], dataset_id: int) -> Finding:
-    """What stock commands do with a model of somebody else, said once for all models."""
-    named = filter(None, map(_parts_of_name, models))
-    trainer, plans, configuration = next(named, ("TRAINER", "PLANS", "CONFIGURATION"))
-    return note(
-        "if somebody else trained a model here: nnUNetv2_predict executes what its checkpoints hold, as do "
-        "-pretrained_weights and, for trainers other than ours, --c and --val of nnUNetv2_train; nnUNetv2_ensemble and "
-        "nnUNetv2_apply_postprocessing execute what .pkl files hold. 'nnunet_ext predict' refuses such checkpoints",
-        command(
-            [
-                *("nnunet_ext", "predict", "-i", "IMAGES", "-o", "OUT", "-d", dataset_id),
-                *("-c", configuration, "-tr", trainer, "-p", plans),
-            ]
-        ),
-    )
-
-
-def _models(results: Path, folds: range | None, dataset_id: int) -> Iterator[Finding]:
-    models = [model for model in sorted(results.glob("*__*__*")) if model.is_dir()]
-    if not models:
-        return
-    yield _caution(models, dataset_id)
-    for model in models:
-        yield from _model(model, folds, dataset_id)
-
-
-def _model(model: Path, folds: range | None, dataset_id: int) -> Iterator[Finding]:
-    words = _parts_of_name(model)
-    if words is None:
-        yield note(f"{model.name}: not named TRAINER__PLANS__CONFIGURATION, so that no command of nnU-Net finds it")
-        return
-    if folds is None:
-        yield note(f"{model.name}: no preprocessed data here, so it can predict but not be trained or selected")
-        return
-    if (model / "fold_all").is_dir():
-        yield note(f"{model.name}: trained on all cases (fold_all), which nnUNetv2_find_best_configuration cannot use")
-    trainer, plans, configuration = words
-    train = command(["nnUNetv2_train", dataset_id, configuration, "FOLD", "-tr", trainer, "-p", plans])
-    found = sorted(int(match[1]) for match in map(_FOLD.fullmatch, (path.name for path in _entries(model))) if match)
-    there = {fold: model / f"fold_{fold}" for fold in found if fold in folds}
-    begun = [fold for fold, folder in there.items() if any(folder.glob("checkpoint_*.pth"))]
-    if (model / "fold_all").is_dir() and not begun:
-        return
-    finished = [fold for fold, folder in there.items() if (folder / "checkpoint_final.pth").exists()]
-    validated = [fold for fold in finished if (there[fold] / "validation" / "summary.json").exists()]
-    with_npz = [fold for fold in validated if any((there[fold] / "validation").glob("*.npz"))]
-    faults = (
-        (set(begun) - set(finished), "did not finish", f"resume: {train} --npz --c"),
-        (set(folds) - set(begun), "are not trained; nnUNetv2_find_best_configuration needs all", f"{train} --npz"),
-        (set(finished) - set(validated), "have no validation results", f"{train} --val --npz"),
-        (set(validated) - set(with_npz), "have no .npz probabilities, needed to ensemble", f"{train} --val --npz"),
-    )
-    for numbers, fault, remedy in faults:
-        if numbers:
-            yield problem(f"{model.name}: folds {_shortened(sorted(numbers))} {fault}", remedy)
-    if with_npz == list(folds):
-        yield ok(f"{model.name}: {len(folds)} folds with probabilities")
+        yield ok(f"{name}: {shortened(plans['configurations'])}")

@@ -15,6 +15,8 @@ from nnunet_ext.errors import reason_of
 
 SUPPORTED_NNUNET = ((2, 8, 1), (2, 9))  # from, below: trainer search in folders outside the package exists since 2.8.0
 TESTED_PYTHON = (3, 11)
+#: in a package named nnunet_ext, what tells this plugin from another one
+_OWN_FILE = Path("_discovery", "nnunet_ext_discovery.py")
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -45,20 +47,30 @@ def check_packages() -> Iterator[Finding]:
 
 
 def _same_name_packages() -> Iterator[Finding]:
-    """Lifelong-nnUNet, for nnU-Net v1, has the same names of distribution and package: one replaces the other."""
-    here = Path(__file__).parents[1]
+    """Lifelong-nnUNet, for nnU-Net v1, has the same names of distribution and package: one replaces the other.
+
+    A second copy of this plugin, such as a checkout beside a regular installation, is no such package.
+    """
     remedy = "use separate environments (Lifelong-nnUNet, for nnU-Net v1, has a package of this name)"
-    try:
-        recorded = importlib.metadata.version("nnunet_ext")
-    except importlib.metadata.PackageNotFoundError:
+    installed = list(importlib.metadata.distributions(name="nnunet_ext"))
+    if not installed:
         yield note("nnunet_ext is imported from a folder that was not installed", "pip install . in its checkout")
-        recorded = __version__
-    if recorded != __version__:
-        yield problem(f"nnunet_ext {__version__} is imported, but {recorded} is installed", f"install again; {remedy}")
-    for entry in sys.path:
-        other = Path(entry or ".").resolve() / "nnunet_ext" / "__init__.py"
-        if other.is_file() and other.parent != here.resolve():
-            yield problem(f"another package named nnunet_ext lies in {other.parent}", remedy)
+    own = {each.version for each in installed if _is_own_distribution(each)}
+    for version in sorted({each.version for each in installed if not _is_own_distribution(each)}):
+        yield problem(f"nnunet_ext {__version__} is imported, but {version} is installed", f"install again; {remedy}")
+    if own and __version__ not in own:
+        yield problem(f"nnunet_ext {__version__} is imported, but {max(own)} is installed", "install again")
+    here = Path(__file__).resolve().parents[1]
+    packages = {Path(entry or ".").resolve() / "nnunet_ext" for entry in sys.path} - {here}
+    for other in sorted(package for package in packages if (package / "__init__.py").is_file()):
+        if (other / _OWN_FILE).is_file():
+            yield note(f"this plugin also lies in {other}; the one in {here} is imported")
+        else:
+            yield problem(f"another package named nnunet_ext lies in {other}", remedy)
+
+
+def _is_own_distribution(installed: importlib.metadata.Distribution) -> bool:
+    return any(point.value.startswith("nnunet_ext.cli:") for point in installed.entry_points)
 
 
 def _nnunet() -> Iterator[Finding]:

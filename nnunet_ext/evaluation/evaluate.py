@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.images import read_label_map
+from nnunet_ext.evaluation.images import read_grid, read_label_map
 from nnunet_ext.evaluation.metrics import DICE, HD95, METRICS, POLICIES, MaskPair, Metric, score
 from nnunet_ext.nnunet_json import read_dataset_json
 from nnunet_ext.progress import with_progress
@@ -79,14 +79,15 @@ def evaluate_case(
     Raises:
         UserError: unreadable file, or prediction and reference differ in shape or spacing.
     """
-    predicted, spacing = read_label_map(prediction)
-    known, spacing_reference = read_label_map(reference)
-    if predicted.shape != known.shape or not np.allclose(spacing, spacing_reference, rtol=1e-3):
+    # By the headers alone: a prediction may declare what no memory holds.
+    (shape, spacing), (shape_reference, spacing_reference) = read_grid(prediction), read_grid(reference)
+    if shape != shape_reference or not np.allclose(spacing, spacing_reference, rtol=1e-3):
         raise UserError(
-            f"prediction {predicted.shape} at {spacing} mm does not fit its reference {known.shape} at "
+            f"prediction {shape} at {spacing} mm does not fit its reference {shape_reference} at "
             f"{spacing_reference} mm",
             file=prediction,
         )
+    predicted, known = read_label_map(prediction)[0], read_label_map(reference)[0]
     counted = np.ones(known.shape, dtype=bool) if ignore is None else known != ignore
     rows = []
     for region, values in regions.items():

@@ -12,10 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.label_rounding import LARGEST, rounding_bound, why_refused
 
-#: voxels of an image, and bytes of an unpacked file: far above any scan, and still within a workstation's memory
+#: voxels of an image: far above any scan, and still within a workstation's memory
 MAX_VOXELS = 1 << 31
-MAX_BYTES = 1 << 34
+# Bytes of a file beyond its voxels: the header and its extensions.
+_MORE_BYTES = 1 << 24
 # A header of NRRD or MetaImage may say that the voxels lie in another file, which ITK reads wherever it is. Headers are
 # therefore taken in one plain spelling alone, which is what ITK writes: a parser of ours that knew more of them could
 # be talked into another reading than ITK's.
@@ -28,48 +30,108 @@ def read_image(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     """Array (Z, Y, X) or (Y, X) and spacing in mm in the same order.
 
     Raises:
-        UserError: the file is missing, unreadable, cut short, too large, refers to another file, or has several values
-            a voxel.
+        UserError: the file is missing, unreadable, cut short, too large, refers to another file, has several values
+            a voxel, or the memory does not suffice for it.
     """
-    if not path.is_file():
-        raise UserError("file not found", file=path)
+    reader = _header(path)
     if path.suffix == ".gz":
-        _check_gzip(path)
-    _check_self_contained(path)
+        voxels = math.prod(reader.GetSize()) * _BYTES.get(reader.GetPixelID(), 8)
+        _check_gzip(path, voxels + _MORE_BYTES)
     try:
-        reader = sitk.ImageFileReader()
+        image = reader.Execute()
+        return sitk.GetArrayFromImage(image), _spacing(reader)
+    except RuntimeError as error:
+        if "allocat" in str(error).lower():
+            raise _no_memory(path) from error
+        raise UserError("not a readable image", file=path) from error
+    except MemoryError as error:
+        raise _no_memory(path) from error
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing in mm of an image by its header, in array order (z, y, x) or (y, x). No voxel is read.
+
+    Raises:
+        UserError: as ``read_image``, as far as the header tells.
+    """
+    reader = _header(path)
+    return tuple(reversed(reader.GetSize())), _spacing(reader)
+
+
+_BYTES = {
+    sitk.sitkUInt8: 1,
+    sitk.sitkInt8: 1,
+    sitk.sitkUInt16: 2,
+    sitk.sitkInt16: 2,
+    sitk.sitkUInt32: 4,
+    sitk.sitkInt32: 4,
+    sitk.sitkFloat32: 4,
+}
+
+
+def _header(path: Path) -> sitk.ImageFileReader:
+    if not path.is_file():
+        what = "a folder, where a file should be" if path.is_dir() else "a link to nothing" if path.is_symlink() else ""
+        raise UserError(what or "file not found", file=path)
+    _check_self_contained(path)
+    reader = sitk.ImageFileReader()
+    try:
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
-        if math.prod(reader.GetSize()) > MAX_VOXELS:
-            raise UserError(f"the image has more than the {MAX_VOXELS:,} voxels that are read", file=path)
-        image = reader.Execute()
     except RuntimeError as error:
+        if path.suffix == ".gz":
+            _check_gzip(path, _MORE_BYTES)  # a broken file is named as such
         raise UserError("not a readable image", file=path) from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(f"{image.GetNumberOfComponentsPerPixel()} values a voxel where one is expected", file=path)
-    return sitk.GetArrayFromImage(image), tuple(reversed(image.GetSpacing()))
+    if math.prod(reader.GetSize()) > MAX_VOXELS:
+        raise UserError(f"the image has more than the {MAX_VOXELS:,} voxels that are read", file=path)
+    if reader.GetNumberOfComponents() != 1:
+        raise UserError(f"{reader.GetNumberOfComponents()} values a voxel where one is expected", file=path)
+    return reader
+
+
+def _spacing(reader: sitk.ImageFileReader) -> tuple[float, ...]:
+    return tuple(reversed(reader.GetSpacing()))
+
+
+def _no_memory(path: Path) -> UserError:
+    return UserError("the memory does not suffice for this image", file=path, remedy="evaluate where there is more")
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
-    """As ``read_image``, for whole-numbered labels. Raises ``UserError`` for fractional or undefined values."""
+    """As ``read_image``, for labels: integers. Values that are off a whole number by arithmetic alone are rounded
+    (``nnunet_ext.label_rounding``). Raises ``UserError`` for other fractional or undefined values."""
     labels, spacing = read_image(path)
-    if not np.issubdtype(labels.dtype, np.integer):
-        # beyond 2^53 a number of double precision is no longer one whole number
-        if not (np.abs(labels) < 2.0**53).all() or not np.array_equal(labels, np.rint(labels)):
-            raise UserError("labels must be whole numbers", file=path)
-        labels = labels.astype(np.int64)
-    return labels, spacing
+    if np.issubdtype(labels.dtype, np.integer):
+        return labels, spacing
+    size = np.abs(labels)
+    if not (size < LARGEST).all():
+        worst = float(labels[~(size < LARGEST)][0])
+        raise _no_labels(path, why_refused(worst, 0.0, labels.dtype.name))
+    whole = np.rint(labels)
+    off = np.abs(labels - whole)
+    bound = rounding_bound(float(size.max(initial=0)))
+    if off.max(initial=0) > bound:
+        raise _no_labels(path, why_refused(float(labels.flat[off.argmax()]), bound, labels.dtype.name))
+    return whole.astype(np.int64 if size.max(initial=0) >= 1 << 15 else np.int16), spacing
 
 
-def _check_gzip(path: Path) -> None:
+def _no_labels(path: Path, why: str) -> UserError:
+    return UserError(
+        f"labels must be whole numbers, this file holds {why}",
+        file=path,
+        remedy="give label maps, not resampled ones or probabilities",
+    )
+
+
+def _check_gzip(path: Path, most: int) -> None:
     # SimpleITK fills the missing part of a truncated file with zeros and says nothing.
     try:
         with gzip.open(path) as stream:
             size = 0
             while block := stream.read(1 << 20):
                 size += len(block)
-                if size > MAX_BYTES:
-                    raise UserError(f"the file unpacks to more than {MAX_BYTES >> 30} GiB", file=path)
+                if size > most:
+                    raise UserError("the file unpacks to more than its header declares", file=path)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError("broken gzip file", file=path, remedy="write or copy it again") from error
 

@@ -45,7 +45,7 @@ def from_configuration(
     """
     arguments = _plan_arguments(configuration_manager)
     known = inspect.signature(network).parameters
-    if not _names(configuration_manager, network):
+    if not _are_plans_of(network, configuration_manager):
         arguments = {name: value for name, value in arguments.items() if name in known}
     image_channels = len(configuration_manager.normalization_schemes)
     previous = configuration_manager.previous_stage_name
@@ -85,5 +85,5 @@ def _plan_arguments(configuration_manager: ConfigurationManager) -> dict[str, An
     return arguments
 
 
-def _names(configuration_manager: ConfigurationManager, network: type[nn.Module]) -> bool:
+def _are_plans_of(network: type[nn.Module], configuration_manager: ConfigurationManager) -> bool:
     return configuration_manager.network_arch_class_name == f"{network.__module__}.{network.__qualname__}"

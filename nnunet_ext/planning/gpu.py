@@ -39,16 +39,16 @@ CONTEXT = 0.5 * GB
 UNCERTAINTY = 0.7 * GB
 
 
-def training_bytes(case: Memory, batch_size: int, optimizer: str = "SGD") -> float:
+def training_bytes(sample: Memory, batch_size: int, optimizer: str = "SGD") -> float:
     """GPU memory of a training step, estimated.
 
     Args:
-        case: of one sample, under autocast.
+        sample: of one sample, under autocast.
         batch_size: samples a step.
         optimizer: name in ``torch.optim``.
     """
-    samples = batch_size * (case.activations + BACKWARD_COPIES * case.largest)
-    return OVERHEAD + parameter_bytes(case.parameters, optimizer) + samples
+    samples = batch_size * (sample.activations + BACKWARD_COPIES * sample.largest)
+    return OVERHEAD + parameter_bytes(sample.parameters, optimizer) + samples
 
 
 def parameter_bytes(parameters: int, optimizer: str = "SGD") -> int:
@@ -56,10 +56,10 @@ def parameter_bytes(parameters: int, optimizer: str = "SGD") -> int:
     return parameters * (WEIGHT_BYTES + 4 * OPTIMIZER_STATES.get(optimizer, 2))
 
 
-def largest_batch(case: Memory, available: float, optimizer: str = "SGD") -> int:
+def largest_batch(sample: Memory, available: float, optimizer: str = "SGD") -> int:
     """The largest batch whose estimate stays within ``available`` bytes; 0 if not even one sample does."""
-    sample = case.activations + BACKWARD_COPIES * case.largest
-    return max(0, int((available - OVERHEAD - parameter_bytes(case.parameters, optimizer)) // max(1, sample)))
+    size = sample.activations + BACKWARD_COPIES * sample.largest
+    return max(0, int((available - OVERHEAD - parameter_bytes(sample.parameters, optimizer)) // max(1, size)))
 
 
 def prediction_bytes(

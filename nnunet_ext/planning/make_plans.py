@@ -46,6 +46,7 @@ class Wanted:
         spacing: instead of the one nnU-Net chooses, for 3d_fullres.
         configurations: that are asked for; empty: all.
         options, trainer: of a trainer's variant, where one was named.
+        small: small plans, to try things out without a GPU.
     """
 
     dataset_name: str
@@ -59,16 +60,19 @@ class Wanted:
     configurations: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     trainer: str = ""
+    small: bool = False
 
     @property
     def name(self) -> str:
-        return self.plans_name or default_name(self.network_name, self.target, self.options)
+        return self.plans_name or default_name(self.network_name, self.target, self.options, self.small)
 
 
-def default_name(network: str, target: float, options: Mapping[str, Any]) -> str:
+def default_name(network: str, target: float, options: Mapping[str, Any], small: bool = False) -> str:
     """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB, and what tells a variant of the
-    network from others: ``nnUNetCFFormerBasePlans_24G``."""
+    network from others: ``nnUNetCFFormerBasePlans_24G``. Small plans have no target: ``nnUNetCFNetPlans_small``."""
     size = "" if target == DEFAULT_TARGET else f"_{target:g}G".replace(".", "p")
+    if small:
+        size = "_small"
     return f"nnUNet{network}{variant_tag(network, options)}Plans{size}"
 
 
@@ -125,8 +129,9 @@ def check(wanted: Wanted, trust: bool = False) -> None:
         if not trust:
             refuse_foreign_classes(existing, file)
         made = existing.get(OURS, {})
-        asked = (wanted.network_name, wanted.target, dict(wanted.options))
-        same = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {})) == asked
+        asked = (wanted.network_name, wanted.target, dict(wanted.options), wanted.small)
+        found = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {}), "small" in made)
+        same = found == asked
         if not same and (wanted.plans_name is None or not made):
             raise UserError(
                 f"plans of the name {wanted.name} exist for something else",
@@ -157,7 +162,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
                 file=Path(nnUNet_raw) / name,
                 remedy="'nnUNetv2_plan_and_preprocess --verify_dataset_integrity' looks at every case",
             ) from error
-    say(f"planning {wanted.network_name} for {wanted.target:g} GB")
+    say(f"planning {wanted.network_name} " + ("small" if wanted.small else f"for {wanted.target:g} GB"))
     try:
         planner = NetworkPlanner(
             name,
@@ -169,6 +174,7 @@ def make_plans(wanted: Wanted, say: Callable[[str], None]) -> dict[str, Any]:
             optimizer=wanted.optimizer,
             options=wanted.options,
             trainer=wanted.trainer,
+            small=wanted.small,
         )
     # nnU-Net compares the splits of raw and preprocessed folder, and says no more
     except (AssertionError, IndexError) as error:

@@ -14,6 +14,9 @@ from nnunet_ext.planning.plans_file import OURS
 from nnunet_ext.planning.table import render
 from nnunet_ext.shown import command, printable
 
+# A training with small plans is a trial: minutes on a core, on one fold.
+_TRIAL = "_5epochs_20its_5vits"
+
 
 def as_text(facts: PlanFacts, written: bool) -> str:
     """The table of estimates, the file of the plans if it was written, and which preprocessed data they use."""
@@ -45,21 +48,28 @@ def next_commands(facts: PlanFacts, dataset_id: int, processes: int, preprocesse
     if facts.missing and not preprocessed:
         missing = ("nnUNetv2_preprocess", "-d", dataset_id, "-plans_name", name, "-c", *facts.missing)
         lines.append(f"  {command([*missing, '-np', processes])}")
-    model = ("-p", name, *_trainer_option(facts.plans))
+    small = "small" in facts.plans[OURS]
+    model = ("-p", name, *_trainer_option(facts.plans, _TRIAL if small else ""))
+    train = (*model, "-device", "cpu") if small else (*model, "--npz")
     names = [row.configuration for row in facts.rows]
-    lines += [f"  {command(['nnUNetv2_train', dataset_id, each, 0, *model, '--npz'])}" for each in names]
-    lines.append("  (folds 0 to 4)")
+    lines += [f"  {command(['nnUNetv2_train', dataset_id, each, 0, *train])}" for each in names]
+    if not small:
+        lines.append("  (folds 0 to 4)")
     # a cascade also wants the segmentations of its previous stage
     first = next((name for name in reversed(names) if name != make_plans.CASCADE), names[-1])
     predict = ("nnUNetv2_predict", "-i", "IMAGES", "-o", "OUT", "-d", dataset_id, "-c", first)
-    lines.append(f"  {command([*predict, *model])}")
+    trial = ("-f", 0, "-device", "cpu") if small else ()
+    lines.append(f"  {command([*predict, *model, *trial])}")
     return "\n".join(lines)
 
 
-def _trainer_option(plans: dict[str, Any]) -> tuple[str, ...]:
+def _trainer_option(plans: dict[str, Any], suffixes: str) -> tuple[str, ...]:
     """Ours, where the network has a trainer; the stock trainer builds what the plans name."""
-    if plans[OURS].get("trainer"):
-        return "-tr", plans[OURS]["trainer"]
-    # a published network is what no plans change
-    row = next((row for row in trainers_of(plans[OURS]["network"]) if not row.published), None)
-    return () if row is None else ("-tr", row.name)
+    named = plans[OURS].get("trainer")
+    if not named:
+        # a published network is what no plans change
+        row = next((row for row in trainers_of(plans[OURS]["network"]) if not row.published), None)
+        named = "nnUNetTrainer" if row is None else row.name
+    if named == "nnUNetTrainer":  # which knows no suffixes
+        return ()
+    return "-tr", f"{named}{suffixes}"

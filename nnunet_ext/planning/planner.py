@@ -32,6 +32,7 @@ from nnunet_ext.planning.demand import Demand, demand_of
 from nnunet_ext.planning.plans_file import OURS, read_plans
 from nnunet_ext.planning.preprocessed_data import choose_data_folders
 from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
+from nnunet_ext.planning.small_plans import default_small_plans
 
 # nnU-Net's own estimate counts the values that convolutions put out. For each of them PlainConvUNet keeps this many
 # bytes: two maps in half precision, less what transposed convolutions and heads do not keep. With 3.95 to 3.98 in 2D,
@@ -57,6 +58,7 @@ class NetworkPlanner(ExperimentPlanner):
         optimizer: that the network is trained with (``torch.optim``); for the figure of GPU memory alone.
         options: keyword arguments of the network's constructor that a trainer's variant sets.
         trainer: name of that trainer, for the record.
+        small: write small plans instead (``small_plans``), to try things out without a GPU.
         gpu_memory_target_in_gb, plans_name, overwrite_target_spacing: as nnU-Net's.
 
     Raises:
@@ -76,6 +78,7 @@ class NetworkPlanner(ExperimentPlanner):
         optimizer: str = "SGD",
         options: Mapping[str, Any] | None = None,
         trainer: str = "",
+        small: bool = False,
     ) -> None:
         super().__init__(
             dataset_name_or_id,
@@ -92,6 +95,7 @@ class NetworkPlanner(ExperimentPlanner):
         self.optimizer = optimizer
         self.options = dict(options or {})
         self.trainer = trainer
+        self.small = small
         self._demands: dict[str, Demand] = {}
         self._spacing: tuple[float, ...] = ()
         self._smallest_demand = math.inf  # budget that the smallest patch of this configuration would need
@@ -142,10 +146,10 @@ class NetworkPlanner(ExperimentPlanner):
         arch_kwargs: dict[str, Any],
         arch_kwargs_req_import: Sequence[str],
     ) -> float:
-        """Bytes of a sample and its share of what is needed once, in the unit of ``UNet_reference_val_...``.
+        """Bytes of a sample, and half of those needed once, in the unit of ``UNet_reference_val_...``.
 
-        Static in nnU-Net, which calls it on the instance and goes on shrinking the patch while twice this, over the
-        reference batch, exceeds the reference.
+        nnU-Net asks for it at each candidate, and shrinks the patch as long as two samples exceed the budget. There it
+        is a static method, called on the instance.
         """
         if arch_kwargs["n_stages"] < MIN_STAGES:
             raise self._no_patch(patch_size)  # nnU-Net's loop has no lower end of its own
@@ -171,6 +175,7 @@ class NetworkPlanner(ExperimentPlanner):
         return gpu.training_bytes(demand.memory, batch_size, self.optimizer)
 
     def _budget(self) -> float:
+        """Bytes for the batch, so that nnU-Net's own network gets nnU-Net's own batch."""
         scale = self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
         if len(self._spacing) == 2:
             return self.UNet_reference_val_corresp_bs_2d * self.UNet_reference_val_2d * scale
@@ -233,6 +238,8 @@ class NetworkPlanner(ExperimentPlanner):
         """Write the plans file. Configurations that a user added to an existing one stay."""
         folder = Path(nnUNet_preprocessed) / self.dataset_name
         recursive_fix_for_json_export(plans)
+        if self.small:
+            self._make_small(plans)
         plans[OURS] = {
             "version": __version__,
             "network": self.network_name,
@@ -240,6 +247,8 @@ class NetworkPlanner(ExperimentPlanner):
             "options": self.options,
             "trainer": self.trainer,
         }
+        if self.small:
+            plans[OURS]["small"] = True
         self._add_cascade_channels(plans)
         default_file = folder / "nnUNetPlans.json"
         choose_data_folders(
@@ -256,6 +265,13 @@ class NetworkPlanner(ExperimentPlanner):
             plans["configurations"] = {**others, **plans["configurations"]}
         with write_atomically(file) as stream:
             stream.write(json.dumps(plans, indent=4).encode())
+
+    def _make_small(self, plans: dict[str, Any]) -> None:
+        plans["configurations"] = default_small_plans(plans, self.plans_identifier)["configurations"]
+        for configuration in plans["configurations"].values():
+            self._spacing = tuple(configuration["spacing"])
+            arch_kwargs = configuration["architecture"]["arch_kwargs"]
+            arch_kwargs.update(self._options(configuration["patch_size"], arch_kwargs))
 
     def _add_cascade_channels(self, plans: dict[str, Any]) -> None:
         """Say how many channels a cascade adds, to a network that wants to know: no stock trainer could tell it."""

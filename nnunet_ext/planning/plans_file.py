@@ -214,7 +214,7 @@ def refuse_foreign_classes(plans: Mapping[str, Any], file: Path) -> None:
 
 
 def class_paths(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Import paths of a configuration, of its network and of what its keyword arguments name, each after its key."""
+    """``(key, import path)`` of a configuration's network and of each keyword argument that is to be imported."""
     architecture = configuration.get("architecture")
     if architecture is None:  # it inherits one from another configuration
         return

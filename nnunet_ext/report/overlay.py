@@ -1,123 +1,83 @@
-"""Worst, median and best case side by side: images, reference, predictions, the Dice under each tile."""
+"""Cases one below the other: images, reference and predictions in outline, and what each prediction gets wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.evaluate import foreground
-from nnunet_ext.evaluation.images import read_image, read_label_map
-from nnunet_ext.evaluation.metrics import DICE, Metric
-from nnunet_ext.report.style import DARK, REGIONS, save
+from nnunet_ext.report.captions import dice_caption, error_caption, short_names, shortened, wrapped
+from nnunet_ext.report.case_view import CaseView
+from nnunet_ext.report.cuts import Cut
+from nnunet_ext.report.error_map import KINDS, count_errors, error_map
+from nnunet_ext.report.panels import filled_box, show_errors, show_image, show_outlines
+from nnunet_ext.report.style import DARK, ERRORS, region_colours, save
 from nnunet_ext.shown import plot_text
 
-OPACITY = 0.6
-TILE = 1.9  # inches across
+TILE = 2.0  # inches across
+TITLE, HEADING, NAME, SMALL = 10, 9, 8, 7  # points of letters
+LINE = 1.4 / 72  # inches that a line takes for each point of its letters
+ERROR_WORDS = {
+    "missed": "missed: in the reference alone",
+    "false": "false: in the prediction alone",
+    "another label": "another label than in the reference",
+}
+NOTE = "Dice over the whole case, - where neither mask has the region; errors counted in the {} shown"
+
+#: what a panel holds, and its title
+Panel = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class CaseView:
-    """What one row of the figure shows, all arrays (Z, Y, X) or (Y, X) of one shape.
+class _Names:
+    """Regions of the dataset with their colours and short names."""
 
-    ``images``: column title -> intensities. ``predictions``: column title -> label map. ``dice``: column title ->
-    region -> Dice (NaN where undefined).
-    """
+    regions: Mapping[str, Sequence[int]]
+    colours: Mapping[str, str]
+    short: Mapping[str, str]
 
-    title: str
-    images: Mapping[str, np.ndarray]
-    reference: np.ndarray
-    predictions: Mapping[str, np.ndarray]
-    dice: Mapping[str, Mapping[str, float]]
+    def full(self, name: str) -> str:
+        short = self.short[name]
+        return shortened(name if short == name else f"{name} ({short})", 40)
 
 
-def worst_median_best(table: pd.DataFrame, metric: Metric = DICE) -> dict[str, str]:
-    """``worst``, ``median``, ``best`` -> case, by a metric's mean over regions; fewer entries if there are fewer cases.
+@dataclass(frozen=True)
+class _Block:
+    """One case, cut and compared: what its panels hold, and what is written below them."""
 
-    Args:
-        table: of ``evaluate_folder``, one policy. A case whose metric is undefined in all regions is not chosen.
-        metric: that orders the cases.
-    """
-    means = table.groupby("case")[metric.name].mean().dropna()
-    means = means.sort_values(kind="stable", ascending=metric.higher_is_better)
-    if means.empty:
-        raise ValueError(f"no case of the table has a defined {metric.name}")
-    chosen: dict[str, str] = {}
-    for name, position in (("worst", 0), ("best", len(means) - 1), ("median", (len(means) - 1) // 2)):
-        if means.index[position] not in chosen.values():
-            chosen[name] = str(means.index[position])
-    return {name: chosen[name] for name in ("worst", "median", "best") if name in chosen}
+    view: CaseView
+    cut: Cut
+    box: tuple[slice, slice]
+    rows: list[list[Panel]]
+    label_maps: Mapping[Panel, np.ndarray]
+    errors: Mapping[Panel, np.ndarray]
+    captions: Mapping[Panel, str]
 
-
-def fullest_slice(reference: np.ndarray, regions: Sequence[Sequence[int]]) -> int:
-    """Index along axis 0 where the regions together cover most; nested regions count once each."""
-    covered = sum(np.isin(reference, values).sum(axis=tuple(range(1, reference.ndim))) for values in regions)
-    return int(np.argmax(covered)) if np.any(covered) else len(reference) // 2
-
-
-def _plane(volume: np.ndarray, index: int) -> np.ndarray:
-    return volume[index] if volume.ndim == 3 else volume
-
-
-def _window(image: np.ndarray) -> tuple[float, float]:
-    # Percentiles of the tissue: skull-stripped images are mostly exact zeros.
-    tissue = image[image != 0]
-    if not tissue.size:
-        return 0.0, 1.0
-    low, high = np.percentile(tissue, (1, 99.5))
-    return float(low), float(max(high, low + 1e-6))
-
-
-def _frame(axis: Axes, shape: tuple[int, ...]) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.spines[:].set_visible(False)
-    axis.set_facecolor("black")
-    axis.set_xlim(-0.5, shape[1] - 0.5)
-    axis.set_ylim(shape[0] - 0.5, -0.5)
-
-
-def _show_labels(axis: Axes, plane: np.ndarray, regions: Mapping[str, Sequence[int]]) -> None:
-    fill = np.zeros((*plane.shape, 4))
-    for colour, values in zip(REGIONS, regions.values(), strict=False):
-        fill[np.isin(plane, values)] = (*to_rgb(colour), OPACITY)
-    axis.imshow(fill, interpolation="nearest")
-
-
-def _show_outline(axis: Axes, plane: np.ndarray, values: Sequence[int]) -> None:
-    mask = np.isin(plane, values)
-    if mask.any() and not mask.all():
-        axis.contour(mask.astype(float), levels=[0.5], colors="white", linewidths=0.9)
-
-
-def _dice_line(dice: Mapping[str, float], short: Mapping[str, str]) -> str:
-    values = {region: "-" if np.isnan(value) else f"{value:.2f}" for region, value in dice.items()}
-    return plot_text("   ".join(f"{short[region]} {value}" for region, value in values.items()))
-
-
-def _initials(regions: Sequence[str]) -> dict[str, str]:
-    initials = ["".join(word[0].upper() for word in name.replace("_", " ").split()) for name in regions]
-    unambiguous = len(set(initials)) == len(initials) and all(len(word) > 1 for word in initials)
-    return dict(zip(regions, initials if unambiguous else regions, strict=True))
+    def height(self) -> float:
+        """Inches for panels of the width of a tile."""
+        rows, columns = self.box
+        panel = TILE * self.cut.aspect * (rows.stop - rows.start) / (columns.stop - columns.start)
+        lines = [max(len(self.captions.get(panel, "").splitlines()) for panel in row) for row in self.rows]
+        return sum(panel + LINE * (1.5 * NAME + SMALL * (0.8 + count)) for count in lines) + 2 * LINE * HEADING
 
 
 def overlay(views: Sequence[CaseView], dataset: Mapping, title: str = "") -> Figure:
-    """One row a case: its images, the reference, each prediction with the reference's outline in white.
+    """A block of panels a case: images, the reference and predictions in outline, the errors of each prediction.
 
-    Regions are painted in the order of the dataset.json, so inner ones lie on outer ones; the slice shown is the one
-    where the reference covers most.
+    Each region has a colour of its own by its place in dataset.json; the key names those that are shown. The slice
+    shown is the one where the reference covers most. The outlines on an error map are those of the reference.
 
     Args:
-        views: rows from top to bottom, all with the same columns.
+        views: blocks from top to bottom, all with the same columns.
         dataset: content of dataset.json, for names and label values.
         title: of the whole figure.
 
@@ -127,93 +87,113 @@ def overlay(views: Sequence[CaseView], dataset: Mapping, title: str = "") -> Fig
     regions = foreground(dataset)
     if not regions:
         raise UserError("the dataset.json names no label but background and ignore")
-    short = _initials(list(regions))
-    outermost = next(iter(regions.values()))
-    first = views[0]
-    columns = [*first.images, "reference", *first.predictions]
-    rows, width = first.reference.shape[-2:]
-    figure = Figure(
-        figsize=(0.4 + TILE * len(columns), 0.75 + (TILE * rows / width + 0.15) * len(views)),
-        facecolor=DARK["figure"],
-        layout="constrained",
-    )
-    axes = figure.subplots(len(views), len(columns), squeeze=False)
-    for view, row in zip(views, axes, strict=True):
-        index = fullest_slice(view.reference, list(regions.values())) if view.reference.ndim == 3 else 0
-        reference = _plane(view.reference, index)
-        backdrop = _plane(next(iter(view.images.values())), index)
-        for axis, column in zip(row, columns, strict=True):
-            image = _plane(view.images[column], index) if column in view.images else backdrop
-            low, high = _window(image)
-            axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-            _frame(axis, image.shape)
-            if column == "reference":
-                _show_labels(axis, reference, regions)
-                axis.set_xlabel("Dice over the whole case:", fontsize=7, color=DARK["muted"])
-            elif column in view.predictions:
-                _show_labels(axis, _plane(view.predictions[column], index), regions)
-                _show_outline(axis, reference, outermost)
-                axis.set_xlabel(_dice_line(view.dice[column], short), fontsize=7, color=DARK["text"])
-        row[0].set_ylabel(plot_text(view.title), fontsize=8, color=DARK["text"])
-    for axis, column in zip(axes[0], columns, strict=True):
-        axis.set_title(plot_text(column), fontsize=9, color=DARK["text"])
-    handles: list[Patch | Line2D] = [
-        Patch(facecolor=colour, label=plot_text(name if short[name] == name else f"{name} ({short[name]})"))
-        for colour, name in zip(REGIONS, regions, strict=False)
-    ]
-    handles.append(
-        Line2D(
-            [], [], color="white", linewidth=1.2, label=plot_text(f"outline of the reference ({next(iter(regions))})")
-        )
-    )
-    figure.legend(
+    colours = dict(zip(regions, region_colours(len(regions)), strict=True))
+    names = _Names(regions, colours, short_names(list(regions)))
+    blocks = [_compare(view, dataset, names) for view in views]
+    width = TILE * len(blocks[0].rows[0]) + 0.2
+    handles, notes = _key(blocks, names)
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    columns = max(1, min(len(handles), int(width * 14 / (longest + 6))))
+    heads, foot = wrapped(title, width, TITLE), "\n".join(wrapped(note, width, SMALL) for note in notes)
+    lines = TITLE * (1 + len(heads.splitlines())) + SMALL * (2 + len(foot.splitlines()))
+    rest = LINE * (lines + 1.1 * NAME * -(-len(handles) // columns))
+    heights = [block.height() for block in blocks]
+    figure = Figure(figsize=(width, sum(heights) + rest), facecolor=DARK["figure"], layout="constrained")
+    figures = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for block, subfigure in zip(blocks, figures, strict=True):
+        _draw(block, subfigure, width, names)
+    legend = figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=columns,
         frameon=False,
-        fontsize=8,
+        fontsize=NAME,
         labelcolor=DARK["text"],
+        title=foot,
+        title_fontsize=SMALL,
     )
+    legend.get_title().set(color=DARK["muted"], multialignment="center")
     if title:
-        figure.suptitle(plot_text(title), fontsize=10, color=DARK["text"])
+        figure.suptitle(heads, fontsize=TITLE, color=DARK["text"])
     return figure
-
-
-def load_view(
-    title: str,
-    case: str,
-    *,
-    images: Mapping[str, Path],
-    references: Path,
-    predictions: Mapping[str, Path],
-    tables: Mapping[str, pd.DataFrame],
-    dataset: Mapping,
-) -> CaseView:
-    """Read one case from folders laid out as nnU-Net does.
-
-    Args:
-        title: label of the row.
-        case: name without channel and ending.
-        images: column title -> image file.
-        references: folder of label maps.
-        predictions: column title -> folder of label maps.
-        tables: the same column titles -> table of ``evaluate_folder``, one policy.
-        dataset: content of dataset.json.
-    """
-    ending = dataset["file_ending"]
-    scores = {
-        column: table[table["case"] == case].set_index("region")[DICE.name].to_dict()
-        for column, table in tables.items()
-    }
-    return CaseView(
-        title=title,
-        images={column: read_image(path)[0] for column, path in images.items()},
-        reference=read_label_map(references / f"{case}{ending}")[0],
-        predictions={column: read_label_map(folder / f"{case}{ending}")[0] for column, folder in predictions.items()},
-        dice=scores,
-    )
 
 
 def write_overlay(views: Sequence[CaseView], dataset: Mapping, path: Path, title: str = "") -> Path:
     """Draw ``overlay`` into a PNG file."""
     return save(overlay(views, dataset, title), path)
+
+
+def panels_of(view: CaseView) -> list[list[Panel]]:
+    """Rows of panels. One prediction: all in a row. More: the errors of each lie below it, images fill what is left."""
+    images: list[Panel] = [("image", name) for name in view.images]
+    predictions: list[Panel] = [("prediction", name) for name in view.predictions]
+    errors: list[Panel] = [("errors", name) for name in view.predictions]
+    reference: Panel = ("reference", "reference")
+    if len(predictions) == 1:
+        return [[*images, reference, *predictions, *errors]]
+    above, below = images[: len(images) // 2], images[len(images) // 2 :]
+    blank: list[Panel] = [("", "")] * (len(above) + 1 - len(below))
+    return [[*above, reference, *predictions], [*below, *blank, *errors]]
+
+
+def _compare(view: CaseView, dataset: Mapping, names: _Names) -> _Block:
+    cut = view.shown_cut(dataset)
+    reference = cut.of(view.reference)
+    label_maps: dict[Panel, np.ndarray] = {("reference", "reference"): reference}
+    errors: dict[Panel, np.ndarray] = {}
+    captions: dict[Panel, str] = {}
+    for name, prediction in view.predictions.items():
+        predicted = cut.of(prediction)
+        wrong = error_map(reference, predicted, names.regions, dataset["labels"].get("ignore"))
+        label_maps["prediction", name], label_maps["errors", name] = predicted, reference
+        errors["errors", name] = wrong
+        captions["prediction", name] = dice_caption(view.dice[name], names.short)
+        captions["errors", name] = error_caption(count_errors(wrong))
+    box = filled_box([cut.of(image) for image in view.images.values()])
+    return _Block(view, cut, box, panels_of(view), label_maps, errors, captions)
+
+
+def _draw(block: _Block, figure: SubFigure, width: float, names: _Names) -> None:
+    figure.set_facecolor(DARK["figure"])
+    heading = ", ".join(filter(None, (block.view.title, block.cut.words())))
+    figure.suptitle(wrapped(heading, width, HEADING), fontsize=HEADING, color=DARK["text"], x=0.01, ha="left")
+    axes = figure.subplots(len(block.rows), len(block.rows[0]), squeeze=False)
+    for axis, panel in zip(axes.flat, chain(*block.rows), strict=True):
+        if panel[0]:
+            _draw_panel(axis, panel, block, names)
+        else:
+            axis.set_axis_off()
+
+
+def _draw_panel(axis: Axes, panel: Panel, block: _Block, names: _Names) -> None:
+    kind, name = panel
+    images = block.view.images
+    image = images[name] if kind == "image" else next(iter(images.values()))
+    show_image(axis, block.cut.of(image), block.box, block.cut, dimmed=kind == "errors")
+    title = f"errors of {name}" if kind == "errors" else name
+    axis.set_title(plot_text(shortened(title, 30)), fontsize=NAME, color=DARK["text"])
+    axis.set_xlabel(block.captions.get(panel, ""), fontsize=SMALL, color=DARK["text"])
+    if panel in block.errors:
+        show_errors(axis, block.errors[panel])
+    if panel in block.label_maps:
+        scale = 0.6 if kind == "errors" else 1.0
+        show_outlines(axis, block.label_maps[panel], names.regions, names.colours, scale)
+
+
+def _key(blocks: Sequence[_Block], names: _Names) -> tuple[list[Line2D | Patch], list[str]]:
+    """Handles of the legend for what the blocks show, and notes that stand above it."""
+    labels = {value for block in blocks for plane in block.label_maps.values() for value in np.unique(plane).tolist()}
+    kinds = {kind for block in blocks for wrong in block.errors.values() for kind in np.unique(wrong).tolist()}
+    shown = [name for name, values in names.regions.items() if labels & set(values)]
+    absent = [names.full(name) for name in names.regions if name not in shown]
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=names.colours[name], linewidth=2, label=plot_text(names.full(name))) for name in shown
+    ]
+    handles += [
+        Patch(facecolor=ERRORS[kind], label=ERROR_WORDS[kind]) for kind, value in KINDS.items() if value in kinds
+    ]
+    what = "pictures" if blocks[0].cut.axis is None else "slices"
+    notes = [NOTE.format(what)]
+    if absent:
+        notes.append(f"not in the {what} shown: {shortened(', '.join(absent), 120)}")
+    return handles, notes

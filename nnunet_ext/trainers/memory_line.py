@@ -15,7 +15,7 @@ from nnunet_ext.shown import command, printable
 from nnunet_ext.trainers.registry import row_of
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
-SIZES = (8, 11, 16, 24, 40, 80)
+GPU_SIZES = (8, 11, 16, 24, 40, 80)
 
 
 def first_line(trainer: Any) -> str:
@@ -37,10 +37,10 @@ def first_line(trainer: Any) -> str:
                 trainer.enable_deep_supervision,
             )
         )
-        case = measure_sample(network, shape, dtype=half, multiply_adds=False)
+        sample = measure_sample(network, shape, dtype=half, multiply_adds=False)
     except Exception as error:  # whatever a network of a user's own does without data: a hint must not end a training
         return f"the memory of this training cannot be estimated: {printable(reason_of(error))}"
-    needed = gpu.training_bytes(case, trainer.batch_size, trainer.recipe.optimizer)
+    needed = gpu.training_bytes(sample, trainer.batch_size, trainer.recipe.optimizer)
     if not cuda:
         needed -= gpu.OVERHEAD
     said = f"memory: about {needed / gpu.GB:.1f} GB estimated for batches of {trainer.batch_size}"
@@ -58,7 +58,7 @@ def advice(trainer: Any, needed: float | None = None) -> str:
         trainer: initialized.
         needed: bytes of a training step, where they are known to exceed what is available.
     """
-    target = smaller_target(_planned_for(trainer.plans_manager.plans), needed, _available(trainer.device))
+    target = smaller_target(_planned_target(trainer.plans_manager.plans), needed, _available(trainer.device))
     if trainer.fixes_patch_or_batch:
         return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
     if trainer.builds_published_network:
@@ -79,7 +79,7 @@ def _network_name(trainer: Any) -> str:
     return trainer.network_class.__name__ if row is None else row.network
 
 
-def _planned_for(plans: dict[str, Any]) -> float | None:
+def _planned_target(plans: dict[str, Any]) -> float | None:
     """The target in GB that our planner noted; None where plans of somebody else hold something else there."""
     made = plans.get(OURS)
     target = made.get("gpu_memory_target_in_gb") if isinstance(made, dict) else None
@@ -94,11 +94,11 @@ def smaller_target(present: float | None, needed: float | None, available: float
         needed: bytes that they need.
         available: bytes that are free; None: not known.
     """
-    most = float(SIZES[0]) if available is None else available / gpu.GB
+    most = float(GPU_SIZES[0]) if available is None else available / gpu.GB
     if present is not None:
         scale = 0.8 if needed is None or available is None else min(0.95, available / needed)
         most = min(most, present * scale)
-    fitting = [size for size in SIZES if size <= most]
+    fitting = [size for size in GPU_SIZES if size <= most]
     return fitting[-1] if fitting else max(1, int(most))
 
 

@@ -23,10 +23,10 @@ from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.trainers import checkpoints
 from nnunet_ext.trainers.registry import resolve
 
-#: names of encoders that the command knows, on the hub of timm and, behind TORCHVISION, of torchvision
-FAMILIES = {"cnn": "resnet*", "transformer": "swinv2_*"}
+#: part of a network -> pattern of the names of encoders for it on timm's hub, and behind TORCHVISION on torchvision's
+HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
 TORCHVISION = "torchvision:"
-TORCHVISION_FAMILIES = {"cnn": "resnet*", "transformer": "swin_v2_*"}
+TORCHVISION_NAMES = {"cnn": "resnet*", "transformer": "swin_v2_*"}
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 SEED = 0  # of what stays random, so that the same command writes the same file
 
@@ -154,7 +154,7 @@ def _from_torchvision(name: str, part: str) -> dict[str, torch.Tensor]:
     """What CFFormer's authors started from."""
     from torchvision import models
 
-    known = models.list_models(include=TORCHVISION_FAMILIES[part])
+    known = models.list_models(include=TORCHVISION_NAMES[part])
     if name not in known:
         remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
         raise UserError(f"torchvision has no {part} '{name}'", remedy=remedy)
@@ -176,7 +176,7 @@ def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     import timm
 
     architecture = name.removeprefix("timm:").partition(".")[0]
-    known = timm.list_models(FAMILIES[part])
+    known = timm.list_models(HUB_NAMES[part])
     if architecture not in known:
         example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_tiny_window8_256.ms_in1k"}[part]
         remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"

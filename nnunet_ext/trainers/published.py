@@ -16,7 +16,7 @@ class PublishedTrainer(BaseTrainer):
     """A trainer of a published network, which has one output.
 
     Attributes:
-        patch_size, batch_size: of the paper, where the trainer fixes them; None: those of the plans.
+        patch_size, batch_size_of_paper: of the paper, where the trainer fixes them; None: those of the plans.
         alternative: name of the trainer that takes what this one refuses.
 
     Its recipe must say ``deep_supervision=False``.

@@ -11,7 +11,10 @@ _made: dict[str, type] = {}
 
 
 def row_of(name: str) -> Trainer | None:
-    """The row of the longest listed name that ``name`` is, or begins with before an underscore; None: there is none."""
+    """The row of the trainer at the head of a name: for ``nnUNetTrainerCFNet_50epochs`` that of ``nnUNetTrainerCFNet``.
+
+    Where several fit, the longest; None where the name is not ours.
+    """
     heads = [row for row in TRAINERS.values() if name == row.name or name.startswith(row.name + "_")]
     return max(heads, key=lambda row: len(row.name), default=None)
 

@@ -24,8 +24,10 @@ def difference(raw: Path, preprocessed: Path) -> str | None:
 
 
 def agree(wanted: Folds, used: Folds) -> bool:
-    """The same rule as in nnU-Net's planning, which stops there with a bare assertion: every fold wanted must be found
-    unchanged, further folds are allowed."""
+    """Whether every wanted fold is used with the same cases; further folds may follow.
+
+    nnU-Net's planning has the same rule, and stops with a bare assertion where it is broken.
+    """
     return len(used) >= len(wanted) and all(
         set(one[part]) == set(other[part])
         for one, other in zip(wanted, used, strict=False)

@@ -107,8 +107,8 @@ def _check_plans(file: Path) -> dict[str, Any]:
 
 
 def _require_own_names(plans: dict[str, Any], dataset: str, name: str, file: Path) -> None:
-    """nnU-Net trains in the folder that the names *in* the plans make up: those of another model of the user's would
-    let it load and overwrite what lies there."""
+    """nnU-Net trains in the folder that the names inside the plans make up. With the names of another model of the
+    user's there, it would load and overwrite that model."""
     for key, expected in (("dataset_name", dataset), ("plans_name", name)):
         if plans[key] != expected:
             raise UserError(

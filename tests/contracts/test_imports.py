@@ -12,7 +12,20 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nnunet_ext"
 
 #: modules at the top that every room may import; they import only each other, the standard library and tqdm
-GROUND = {"errors", "files", "folders", "forms", "lookup", "nnunet_json", "progress", "shown", "__version__"}
+GROUND = {
+    "errors",
+    "files",
+    "folders",
+    "forms",
+    "label_rounding",
+    "lock",
+    "lock_by_name",
+    "lookup",
+    "nnunet_json",
+    "progress",
+    "shown",
+    "__version__",
+}
 # room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import the ground.
 ALLOWED: dict[str, set[str]] = {
     "families": set(),
@@ -61,7 +74,7 @@ CONVERSION_WORDS = {
     "tasks",
     "writing",
 }
-CONVERSION_STEPS = {"plan_conversion", "finish", "convert", "submission", "submission_names"}
+CONVERSION_STEPS = {"plan_conversion", "finish", "convert", "submission", "submission_files", "submission_names"}
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -10,8 +10,11 @@ import re
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_ext.errors import UserError
 from nnunet_ext.families import FAMILIES, LOSSES, NETWORK_SUFFIXES, NETWORKS, SCHEDULES, TRAINERS, load
+from nnunet_ext.families import suffixes_of as network_suffixes_of
 from nnunet_ext.trainers.base import BaseTrainer
 from nnunet_ext.trainers.losses import loss_of
 from nnunet_ext.trainers.published import PublishedTrainer
@@ -135,3 +138,36 @@ def test_all_suffixes_together_change_the_recipe_as_they_say(name):
 @every_trainer
 def test_a_listed_trainer_is_its_own_canonical_name(name):
     assert canonical_name(name) == name
+
+
+PUBLISHED = [
+    (row.name, group)
+    for row in TRAINERS.values()
+    if row.published
+    for group in dict.fromkeys(suffix.group for suffix in network_suffixes_of(row.network))
+]
+
+
+@pytest.mark.parametrize(("name", "group"), PUBLISHED)
+def test_a_published_trainer_obeys_or_refuses_its_networks_suffixes(name, group, small_plans):
+    """What a name may hold is not ignored. Of several sizes one may be what the trainer builds without a suffix."""
+    network = TRAINERS[name].network
+    channels = max(NETWORKS[network].minimum_image_channels, 4)
+    configuration = PlansManager(
+        small_plans("Dataset501_Toy", image_channels=channels, patch_2d=(64, 64))
+    ).get_configuration("2d")
+
+    def shapes(trainer):
+        with torch.device("meta"):
+            state = trainer.published_network(configuration, channels, 3).state_dict()
+        return {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+    suffixes = [suffix.name for suffix in network_suffixes_of(network) if suffix.group == group]
+    plain, ignored = shapes(resolve(name)), []
+    for suffix in suffixes:
+        try:
+            if shapes(resolve(f"{name}_{suffix}")) == plain:
+                ignored.append(suffix)
+        except UserError:
+            continue
+    assert len(ignored) <= (1 if len(suffixes) > 1 else 0), ignored

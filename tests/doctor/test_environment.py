@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from nnunet_ext import __version__
 from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.cli import main
 from nnunet_ext.doctor import environment, nnunet_folders, trainers
@@ -54,20 +57,67 @@ def test_torchvision_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "torchvision does not fit torch" in text
 
 
-def test_another_package_of_this_name_is_a_clash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nnunet_ext").mkdir()
-    (tmp_path / "nnunet_ext" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (text,) = texts(environment.check_packages(), "problem")
-    assert str(tmp_path / "nnunet_ext") in text
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """``beside(version)``: a package named nnunet_ext in a folder of its own that Python searches first, installed in
+    that version by a distribution of the same name."""
+
+    def write(version: str) -> Path:
+        package, record = tmp_path / "nnunet_ext", tmp_path / f"nnunet_ext-{version}.dist-info"
+        package.mkdir()
+        record.mkdir()
+        (package / "__init__.py").touch()
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: nnunet_ext\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return package
+
+    return write
 
 
-def test_an_installation_replaced_by_another_distribution_is_a_clash(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = environment.importlib.metadata.version
-    monkeypatch.setattr(
-        environment.importlib.metadata, "version", lambda name: "0.0" if name == "nnunet_ext" else real(name)
-    )
-    (text,) = texts(environment.check_packages(), "problem")
+def make_own(package: Path) -> None:
+    """Such a package with what tells this plugin from others."""
+    (package / "_discovery").mkdir()
+    (package / "_discovery" / "nnunet_ext_discovery.py").touch()
+    (record,) = package.parent.glob("*.dist-info")
+    (record / "entry_points.txt").write_text("[console_scripts]\nnnunet_ext = nnunet_ext.cli:main\n")
+
+
+def test_another_package_of_this_name_is_a_clash(beside: Callable[[str], Path]) -> None:
+    package = beside("0.0")
+    recorded, lies = texts(environment.check_packages(), "problem")
+    assert "but 0.0 is installed" in recorded
+    assert f"another package named nnunet_ext lies in {package}" in lies
+
+
+@pytest.mark.parametrize("version", [__version__, "0.0.1"], ids=["of the same version", "of another version"])
+def test_a_second_copy_of_this_plugin_is_no_clash(beside: Callable[[str], Path], version: str) -> None:
+    package = beside(version)
+    make_own(package)
+    assert texts(environment.check_packages(), "problem") == []
+    assert any(f"this plugin also lies in {package}" in text for text in texts(environment.check_packages(), "note"))
+
+
+def test_a_record_beside_a_checkout_is_no_clash(beside: Callable[[str], Path]) -> None:
+    """An editable installation leaves one, which grows old as the checkout goes on."""
+    package = beside("0.0.1")
+    make_own(package)
+    package.parent.joinpath("nnunet_ext-0.0.1.dist-info").rename(package.parent / "nnunet_ext.egg-info")
+    (package.parent / "nnunet_ext.egg-info" / "METADATA").rename(package.parent / "nnunet_ext.egg-info" / "PKG-INFO")
+    assert importlib.metadata.version("nnunet_ext") == "0.0.1"
+    assert texts(environment.check_packages(), "problem") == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_installation_of_another_version_is_a_problem(
+    beside: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    package = beside("0.0")
+    if own:
+        make_own(package)
+    real = importlib.metadata.distributions
+    (other,) = (each for each in real(name="nnunet_ext") if each.version == "0.0")
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [other])
+    (text,) = (text for text in texts(environment.check_packages(), "problem") if "is installed" in text)
     assert "but 0.0 is installed" in text
 
 

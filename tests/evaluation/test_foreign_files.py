@@ -167,8 +167,9 @@ def test_images_too_large_to_hold_are_refused_before_they_are_read(tmp_path, mon
     monkeypatch.setattr(images, "MAX_VOXELS", 59)
     with pytest.raises(UserError, match="more than the 59 voxels"):
         read_image(tmp_path / "x.nii")
-    monkeypatch.setattr(images, "MAX_BYTES", 1 << 8)
-    with pytest.raises(UserError, match="unpacks to more than"):
+    monkeypatch.setattr(images, "MAX_VOXELS", 60)
+    monkeypatch.setattr(images, "_MORE_BYTES", 100)
+    with pytest.raises(UserError, match="unpacks to more than its header declares"):
         read_image(tmp_path / "x.nii.gz")
 
 

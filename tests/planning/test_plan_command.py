@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,13 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.cli import main
+from nnunet_ext.families import NETWORKS, load
 from nnunet_ext.planning import make_plans, plan_facts
+from nnunet_ext.planning.from_plans import from_configuration
 
 NAME = "Dataset905_Small"
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -64,6 +68,30 @@ def test_plan_writes_plans_and_says_what_to_type_next(constructed, nnunet_folder
     assert (
         "nnUNetv2_predict -i IMAGES -o OUT -d 905 -c 3d_fullres -p nnUNetCFNetPlans_11G -tr nnUNetTrainerCFNet" in text
     )
+
+
+@pytest.mark.parametrize("network", ["PlainConvUNet", *NETWORKS])
+def test_small_plans_build_a_small_network_and_the_commands_to_type_next_need_no_gpu(
+    network: str, constructed, nnunet_folders, run
+) -> None:
+    constructed()
+    code, text, errors = run("plan", "-d", 905, "-a", network, "--small", "--no_pp")
+    assert code == 0, errors
+    name = f"nnUNet{network}Plans_small"
+    plans = json.loads((nnunet_folders.preprocessed / NAME / f"{name}.json").read_text())
+    assert set(plans["configurations"]) == {"2d", "3d_fullres"}
+    manager = PlansManager(plans)
+    channels = len(plans["configurations"]["2d"]["normalization_schemes"])
+    for configuration, voxels in (("2d", 64**2), ("3d_fullres", 32**3)):
+        found = manager.get_configuration(configuration)
+        assert math.prod(found.patch_size) <= 2 * voxels
+        kind = load(NETWORKS[network].class_path) if network in NETWORKS else PlainConvUNet
+        small = from_configuration(kind, found, channels, 3, False)
+        assert small(torch.zeros(1, channels, *found.patch_size)).shape == (1, 3, *found.patch_size)
+        assert f"nnUNetv2_train 905 {configuration} 0 -p {name}" in text
+    trained = [line for line in text.splitlines() if "nnUNetv2_train" in line or "nnUNetv2_predict" in line]
+    assert all(line.endswith("-device cpu") for line in trained), trained
+    assert "-f 0 " in trained[-1]
 
 
 def test_plan_preprocesses_what_is_missing_and_no_more(constructed, nnunet_folders, run, monkeypatch) -> None:

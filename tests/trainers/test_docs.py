@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
-from nnunet_ext.families import FAMILIES, LOSSES
+from nnunet_ext.families import FAMILIES, LOSSES, SCHEDULES
 from nnunet_ext.trainers.registry import canonical_name
 from nnunet_ext.trainers.suffixes import SUFFIXES
 
@@ -25,12 +25,21 @@ def rows(page: str, pattern: str) -> list[str]:
 def test_the_page_of_a_family_has_a_row_for_each_of_its_trainers_and_suffixes(family):
     page = (DOCS / "networks" / f"{family.name}.md").read_text(encoding="utf-8")
     assert rows(page, r"nnUNetTrainer\w+") == [row.name for row in family.trainers]
-    assert rows(page, r"_\w+") == [f"_{row.name}" for row in family.suffixes]
-    assert all(network.doi.removeprefix("10.48550/arXiv.") in page for network in family.networks)
+    given = [row.suffix for row in (*family.losses, *family.schedules)]
+    own = [f"_{row.name}" for row in family.suffixes]
+    assert [name for name in rows(page, r"_\w+") if name.removeprefix("_") not in given] == own
+    listed = [*rows(PAGE, r"_\S+"), *rows(page, r"_\w+")]
+    assert not [name for name in given if f"_{name}" not in listed], "in no table, neither here nor in trainers.md"
+    for network in family.networks:
+        assert network.doi.removeprefix("10.48550/arXiv.") in page, f"{network.name}: its doi is not in the page"
 
 
-def test_every_suffix_has_its_row_in_canonical_order():
-    assert rows(PAGE, r"_\S+") == [suffix.spelling for suffix in SUFFIXES]
+def test_suffixes_have_their_rows_in_canonical_order():
+    """Losses and schedules of a family may stand in the page of the family instead."""
+    of_families = {f"_{row.suffix}" for row in (*LOSSES.values(), *SCHEDULES.values())}
+    listed = rows(PAGE, r"_\S+")
+    assert listed == [suffix.spelling for suffix in SUFFIXES if suffix.spelling in listed]
+    assert {suffix.spelling for suffix in SUFFIXES} - set(listed) <= of_families
 
 
 def test_every_trainer_name_in_a_command_resolves_and_is_canonical():

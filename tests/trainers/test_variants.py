@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.families import NETWORK_SUFFIXES
+from nnunet_ext.families import NETWORK_SUFFIXES, NETWORKS, trainers_of
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.suffixes import SUFFIXES
 from nnunet_ext.trainers.variants import applied, canonical, parse
@@ -109,13 +109,15 @@ CFFORMER = "nnUNetTrainerCFFormer"
 
 @pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
 def test_a_networks_own_suffix_joins_its_options_and_comes_last(row):
-    variations = parse(f"{CFFORMER}_{row.name}_5epochs", CFFORMER, "CFFormer")
-    assert canonical(CFFORMER, variations) == f"{CFFORMER}_5epochs_{row.name}"
-    recipe = applied(Recipe(network_options={"drop_path": 0.5}), variations)
+    trainer = trainers_of(row.networks[0])[0].name
+    variations = parse(f"{trainer}_{row.name}_5epochs", trainer, row.networks[0])
+    assert canonical(trainer, variations) == f"{trainer}_5epochs_{row.name}"
+    recipe = applied(Recipe(network_options={"another": 0.5}), variations)
     assert recipe.epochs == 5
-    assert recipe.network_options == {"drop_path": 0.5, **row.options}
+    assert recipe.network_options == {"another": 0.5, **row.options}
+    other = next(network for network in NETWORKS if network not in row.networks)
     with pytest.raises(UserError, match="unknown suffix"):
-        parse(f"{BASE}_{row.name}", BASE, "CFNet")
+        parse(f"{trainers_of(other)[0].name}_{row.name}", trainers_of(other)[0].name, other)
 
 
 @pytest.mark.parametrize("name", ["_small_base", "_CNNOnly_small_XFFOnly"])

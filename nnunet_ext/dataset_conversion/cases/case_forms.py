@@ -32,5 +32,13 @@ FORMS = {
 
 
 def run(task: Task) -> CaseResult:
-    """Convert one case (in a worker)."""
-    return FORMS[task.target.form].run(task)
+    """Convert one case (in a worker). Too little memory for it is MEM01."""
+    try:
+        return FORMS[task.target.form].run(task)
+    except MemoryError:
+        pass  # what the case had taken is free again when the error is
+    result = CaseResult(task.case.id)
+    largest = max((file for _, file in task.case.all_files), key=lambda file: file.size)
+    message = f"{task.case.name}: the memory does not suffice; the largest file is {largest.shown}"
+    task.note(result, "MEM01", message, largest.shown, "give a smaller -np, or convert where there is more memory")
+    return result

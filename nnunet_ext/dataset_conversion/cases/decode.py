@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from nnunet_ext.dataset_conversion.case import SourceFile
+from nnunet_ext.dataset_conversion.cases.coverage import foreground_findings, full_pictures
 from nnunet_ext.dataset_conversion.cases.labels import binarise, check_threshold, relabel
+from nnunet_ext.dataset_conversion.checks import errors
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import pictures
+from nnunet_ext.dataset_conversion.formats.sizes import picture_file_too_large, picture_too_large
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.writing import sha256
 from nnunet_ext.errors import UserError
@@ -26,9 +30,13 @@ def read_pictures(task: Task, role: str, result: CaseResult) -> np.ndarray | Non
     threshold = task.target.labels.threshold
     arrays: list[np.ndarray] = []
     brightest = 0
-    for file in task.case.files[role]:
+    full: list[str] = []
+    files = task.case.files[role]
+    for file in files:
         try:
-            data = read(file)
+            data = _read_bounded(task, file, len(files), result)
+            if data is None:
+                continue
             if role == task.dataset.label:
                 pixels, findings = pictures.mask(data, name, file.shown)
                 result.label_dtype = result.label_dtype or pictures.stored_type(data)
@@ -36,6 +44,8 @@ def read_pictures(task: Task, role: str, result: CaseResult) -> np.ndarray | Non
                     brightest = max(brightest, int(pixels.max()))
                     pixels, found = binarise(pixels, threshold, name, file.shown)
                     findings += found
+                if pixels.all():
+                    full.append(file.shown)
             else:
                 pixels, findings = pictures.colour(data, name, file.shown)
         except UserError as error:
@@ -51,7 +61,24 @@ def read_pictures(task: Task, role: str, result: CaseResult) -> np.ndarray | Non
         arrays.append(pixels)
     if threshold is not None and role == task.dataset.label:
         result.add(check_threshold(brightest, threshold, name, task.case.files[role][0].shown), task.policy)
+    result.add(full_pictures(full, len(files), name), task.policy)
     return None if result.failed or not arrays else np.stack(arrays)
+
+
+def _read_bounded(task: Task, file: SourceFile, count: int, result: CaseResult) -> bytes | None:
+    """A file whose picture is not too large to be decoded; None after the finding that it is.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    case = task.case.name
+    found = task.policy.apply(picture_file_too_large(file.size, case, file.shown))
+    data = None
+    if not errors(found):
+        data = read(file)
+        found += task.policy.apply(picture_too_large(pictures.size_of(data, file.shown), count, case, file.shown))
+    result.findings += found
+    return None if errors(found) else data
 
 
 def map_masks(task: Task, images: np.ndarray, masks: np.ndarray, result: CaseResult) -> np.ndarray | None:
@@ -71,8 +98,11 @@ def map_masks(task: Task, images: np.ndarray, masks: np.ndarray, result: CaseRes
     mapped, result.voxels, findings = relabel(masks.reshape(-1), task.target.labels, name, file)
     if task.dataset.normal and (task.case.stratum or "").casefold() == task.dataset.normal:
         findings = [replace(found, severity="info") if found.code == "LAB02" else found for found in findings]
+    if mapped is not None:
+        mapped = mapped.reshape(masks.shape)
+        findings = [*findings, *foreground_findings(mapped, name, file)]
     result.add(findings, task.policy)
-    return None if mapped is None else mapped.reshape(masks.shape)
+    return mapped
 
 
 def resize_case(

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nnunet_ext.dataset_conversion.cases.whole_numbers import STEP, WholeNumbers, whole_numbers
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import LabelMap
 
 _MAX_COUNTED = 1 << 16  # label values from here on are counted by sorting
+_MAX_UNKNOWN = 1000  # with more different values without meaning, a file is no label: no more are counted
 # A photograph of a mask is grey where it is neither: between these values, in more than this share of its pixels.
 _GREY, _GREY_SHARE = (16, 239), 0.05
 
@@ -27,38 +29,13 @@ def relabel(
 
     Returns:
         Our values (uint8, or uint16 from 255 on; None after an error), the number of voxels of each class, and findings
-        DT01, DT02, LAB01, LAB02, LAB04, LAB05.
+        DT01, DT02, DT03, LAB01, LAB02, LAB04, LAB05.
     """
-    if slope != 1 or inter != 0:
-        stored = stored * slope + inter
-    # Labels are sparse: everything is done on the few voxels that are not 0.
-    nonzero = np.flatnonzero(stored != 0)  # much faster on booleans than on integers
-    values = stored[nonzero]
-    findings: list[Finding] = []
-    if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
-        if not whole.all():
-            odd = values[~whole]
-            return (
-                None,
-                {},
-                [
-                    Finding(
-                        "DT01",
-                        f"{case}: the label has {odd.size} fractional values such as {odd[0]:g}",
-                        case,
-                        file,
-                        "give the label as it was drawn, without interpolation",
-                    )
-                ],
-            )
-        findings.append(
-            Finding("DT02", f"{case}: the label is stored as {stored.dtype.name} with whole values", case, file)
-        )
-        values = values.astype(np.int64)
-    found = _count(values)
-    if 0 in labels.forward and stored.size > nonzero.size:
-        found = {0: stored.size - nonzero.size, **found}
+    whole = whole_numbers(stored, slope, inter)
+    findings = _about_whole_numbers(whole, case, file)
+    if whole.values is None:
+        return None, {}, findings
+    found = _found(whole.values, labels)
     unknown = {
         value: count for value, count in found.items() if value not in labels.forward and value not in labels.ignored
     }
@@ -68,22 +45,67 @@ def relabel(
     if ignored:
         listed = ", ".join(f"{value} ({count})" for value, count in ignored.items())
         findings.append(Finding("LAB05", f"{case}: values without meaning set to 0: {listed}", case, file))
-    highest = max(labels.forward.values())
-    dtype = np.uint8 if highest < 255 else np.uint16
-    mapped = np.full(stored.size, labels.forward.get(0, 0), dtype)
-    if values.size:
-        lowest = int(values.min())
-        table = np.zeros(int(values.max()) - lowest + 1, dtype)
-        for value in found:
-            if value >= lowest:
-                table[value - lowest] = labels.forward.get(value, 0)
-        mapped[nonzero] = table[values - lowest]
     counts = {ours: 0 for ours in sorted(set(labels.forward.values())) if ours > 0}
     for value, count in found.items():
         ours = labels.forward.get(value, 0)
         if ours > 0:
             counts[ours] += count
-    return mapped, counts, findings + _absent(counts, labels, case, file)
+    return _mapped(whole.values, found, labels), counts, findings + _absent(counts, labels, case, file)
+
+
+def _about_whole_numbers(whole: WholeNumbers, case: str, file: str) -> list[Finding]:
+    if whole.refused:
+        voxels = f"{whole.refused} voxels" if whole.refused > 1 else "a voxel"
+        return [
+            Finding(
+                "DT01",
+                f"{case}: the label has {voxels} with fractional or undefined values, the furthest off has {whole.why}",
+                case,
+                file,
+                "give the label as it was drawn, without interpolation",
+            )
+        ]
+    if whole.rounded:
+        text = f"{whole.rounded} label values, off a whole number by {whole.off:.2g} or less, are rounded"
+        return [Finding("DT03", f"{case}: {text}; {whole.storage} explains as much", case, file)]
+    if whole.calculated:
+        return [Finding("DT02", f"{case}: the label is stored as {whole.calculated} with whole values", case, file)]
+    return []
+
+
+def _found(whole: np.ndarray, labels: LabelMap) -> dict[int, int]:
+    """Value -> number of voxels, 0 first; without 0 where it has no meaning."""
+    zeros = 0
+    found: dict[int, int] = {}
+    for start in range(0, whole.size, STEP):
+        part = whole[start : start + STEP]
+        # Labels are sparse: everything is done on the few voxels that are not 0.
+        values = part[part != 0]
+        zeros += part.size - values.size
+        for value, count in _count(values).items():
+            found[value] = found.get(value, 0) + count
+        if len(found) > len(labels.forward) + len(labels.ignored) + _MAX_UNKNOWN:
+            break
+    found = dict(sorted(found.items()))
+    return {0: zeros, **found} if zeros and 0 in labels.forward else found
+
+
+def _mapped(whole: np.ndarray, found: Mapping[int, int], labels: LabelMap) -> np.ndarray:
+    """Our values."""
+    dtype = np.uint8 if max(labels.forward.values()) < 255 else np.uint16
+    mapped = np.full(whole.size, labels.forward.get(0, 0), dtype)
+    values = [value for value in found if value != 0]
+    if not values:
+        return mapped
+    lowest = min(values)
+    table = np.zeros(max(values) - lowest + 1, dtype)
+    for value in values:
+        table[value - lowest] = labels.forward.get(value, 0)
+    for start in range(0, whole.size, STEP):
+        part = whole[start : start + STEP]
+        nonzero = np.flatnonzero(part != 0)  # much faster on booleans than on integers
+        mapped[start + nonzero] = table[part[nonzero].astype(np.int64) - lowest]
+    return mapped
 
 
 def _count(values: np.ndarray) -> dict[int, int]:
@@ -98,6 +120,8 @@ def _count(values: np.ndarray) -> dict[int, int]:
 
 def _unknown_values(unknown: Mapping[int, int], labels: LabelMap, case: str, file: str) -> Finding:
     listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:5])
+    if len(unknown) > _MAX_UNKNOWN:
+        listed = f"{', '.join(map(str, list(unknown)[:5]))} and more than {_MAX_UNKNOWN - 5} others"
     hint = next((labels.hints[value] for value in unknown if value in labels.hints), "")
     allowed = ", ".join(str(value) for value in sorted(labels.forward))
     return Finding(

@@ -15,6 +15,7 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.cases import geometry
+from nnunet_ext.dataset_conversion.cases.coverage import foreground_findings
 from nnunet_ext.dataset_conversion.cases.image_checks import (
     identical_images,
     note_constant,
@@ -27,6 +28,7 @@ from nnunet_ext.dataset_conversion.checks import Finding, errors
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz, nifti
 from nnunet_ext.dataset_conversion.formats.nifti import Header
+from nnunet_ext.dataset_conversion.formats.sizes import volume_too_large
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.writing import Files, link_is_expected, sha256
 from nnunet_ext.errors import UserError
@@ -70,7 +72,10 @@ def plan(task: Task) -> tuple[Task, list[Finding]]:
             headers[role] = raw, nifti.parse(raw, files[0].shown)
         except UserError as error:
             findings.append(Finding.of(error, case.name))
-    if errors(findings):
+        else:
+            size, shape = headers[role][1].content_size, headers[role][1].shape
+            findings += volume_too_large(shape, size, dataset.shape, case.name, files[0].shown)
+    if errors(task.policy.apply(findings)):
         return task, findings
     names = [dataset.role_name(image.role) for image in dataset.images]
     first_raw, first = headers[dataset.images[0].role]
@@ -167,7 +172,8 @@ def _image(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     if replaced is not None:
         header, voxels = job.new_header or nifti.rewritten(bytes(content[: nifti.HEADER_BYTES])), replaced
     operation = "compress" if replaced is None and not job.new_header else "rewrite"
-    body = content if operation == "compress" else header + voxels.tobytes()
+    del stored  # large files: what is not needed any more makes room
+    body = content if operation == "compress" else b"".join((header, voxels.data))
     write_content(files, result, job.path, operation, gz.compress(body), body)
 
 
@@ -232,12 +238,15 @@ def _label(task: Task, job: _Job, files: Files, result: CaseResult) -> None:
     mapped, result.voxels, findings = relabel(
         nifti.voxels(content, header), task.target.labels, task.case.name, job.file.shown, header.slope, header.inter
     )
+    if mapped is not None:
+        findings = [*findings, *foreground_findings(mapped.reshape(header.shape[::-1]), task.case.name, job.file.shown)]
     result.add(findings, task.policy)
     result.label_dtype = np.dtype(header.dtype).name
     result.source_labels = {task.case.id: [job.file.path]}
     if mapped is None or result.failed:
         return
-    body = job.new_header + mapped.tobytes()
+    del stored, content
+    body = b"".join((job.new_header, mapped.data))
     write_content(files, result, job.path, "relabel", gz.compress(body), body)
 
 

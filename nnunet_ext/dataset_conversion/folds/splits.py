@@ -5,7 +5,6 @@ Where there are no patients and no strata to look after, these are nnU-Net's own
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_ext.dataset_conversion.checks import Finding
+from nnunet_ext.dataset_conversion.folds.stratified import stratified_group_folds
 from nnunet_ext.dataset_conversion.options import SEED
 from nnunet_ext.errors import UserError
 
@@ -55,12 +55,12 @@ def make_splits(
     if number == len(cases) and len(set(strata)) == 1:
         rule = f"nnU-Net's own: KFold({folds}, shuffle, seed {seed}) over sorted cases"
         return Splits(_folds(cases, _nnunet_validation(len(cases), folds, seed)), rule), findings
-    divided = _grouped_validation(strata, groups, folds, seed)
+    divided = stratified_group_folds(strata, groups, folds, seed)
     what = f"{number} groups"
     if len(set(strata)) > 1:
         if _uneven(divided, groups):
             # Equal shares of the strata are worth less than folds of equal size.
-            divided = _grouped_validation(["all"] * len(cases), groups, folds, seed)
+            divided = stratified_group_folds(["all"] * len(cases), groups, folds, seed)
             what += f", not stratified: shares of {len(set(strata))} strata would make folds of unequal size"
         else:
             what += f", {len(set(strata))} strata"
@@ -93,15 +93,6 @@ def _nnunet_validation(cases: int, folds: int, seed: int) -> list[list[int]]:
     order = np.arange(cases)
     np.random.RandomState(seed).shuffle(order)
     return [sorted(part.tolist()) for part in np.array_split(order, folds)]
-
-
-def _grouped_validation(strata: Sequence[str], groups: Sequence[int], folds: int, seed: int) -> list[list[int]]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a rare stratum, which is finding SPL03
-        divided = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(groups, strata, groups)
-        return [validation.tolist() for _, validation in divided]
 
 
 def _uneven(divided: Sequence[Sequence[int]], groups: Sequence[int]) -> bool:

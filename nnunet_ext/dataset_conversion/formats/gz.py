@@ -158,7 +158,11 @@ def first_bytes(data: bytes, count: int, file: str) -> bytes:
 
 
 def compress(data: bytes) -> bytes:
-    """A gzip file without a time stamp, so that equal content gives equal bytes."""
+    """A gzip file without a time stamp, so that equal content gives equal bytes.
+
+    The bytes are equal on one machine; isal, zlib and zlib-ng, and versions of each, compress one content differently.
+    That is why ``provenance.json`` has checksums of the content.
+    """
     if _isal is not None:
         return bytes(igzip.compress(data, 1, mtime=0))
     return gzip.compress(data, 1, mtime=0)

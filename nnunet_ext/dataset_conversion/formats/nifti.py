@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_ext.dataset_conversion.formats.orientation import affine_as_simpleitk, is_grid, stored_qform, stored_sform
 from nnunet_ext.errors import UserError
 
 #: Bytes of a file that hold its header.
 HEADER_BYTES = 352
 #: Voxels of the largest image that is read, 1024 x 1024 x 1024: a header may declare what no memory holds.
 MAX_VOXELS = 1 << 30
-#: Bytes before the first voxel: the header and its extensions.
-MAX_OFFSET = 1 << 28
+#: Bytes before the first voxel: the header and its extensions, which are text.
+MAX_OFFSET = 1 << 24
 _SIZE, _NIFTI_2_SIZE = 348, 540
 _SCALARS = "uif"
 
-# SimpleITK 2.5 reads an affine sheared by 1e-4 and refuses one sheared by 3e-4.
-_ORTHOGONAL = 1e-4
 _GEOMETRY = (
     "qform_code",
     "sform_code",
@@ -45,7 +44,9 @@ class Header:
         dtype: numpy's name of the stored type, with byte order.
         offset: first byte of the voxels.
         spacing: (x, y, z) in mm, as stored.
-        affine: three rows of the matrix from voxel to RAS coordinates.
+        affine: three rows of the matrix from voxel to RAS coordinates, as SimpleITK reads it (``orientation``).
+        as_written: the same of the sform as it is stored, whatever SimpleITK makes of it, or of the qform where there
+            is no usable sform. Files that differ here are written with one geometry.
         slope, inter: voxel value = slope * stored + inter.
         squeezed: the file has further axes of length 1, which nnU-Net's reader would take for channels.
     """
@@ -58,6 +59,7 @@ class Header:
     slope: float
     inter: float
     squeezed: bool = False
+    as_written: tuple[tuple[float, float, float, float], ...] = ()
 
     @property
     def content_size(self) -> int:
@@ -104,25 +106,40 @@ def _parsed(header, file: str) -> Header:  # type: ignore[no-untyped-def]
             remedy="integers or floats of at most 64 bits are needed",
         )
     spacing = (abs(float(header["pixdim"][1])), abs(float(header["pixdim"][2])), abs(float(header["pixdim"][3])))
-    affine = _affine(header, spacing, file)
+    affine = affine_as_simpleitk(header, spacing, file)
+    as_written = _as_written(header, spacing)
     slope, inter = header.get_slope_inter()
     if not math.isfinite(header["vox_offset"]) or header["vox_offset"] > MAX_OFFSET:
         raise UserError(
-            f"{file} has a damaged NIfTI header: no place of voxels", code="IO01", remedy="fetch the file again"
+            f"{file} has a damaged NIfTI header: its voxels begin at byte {float(header['vox_offset']):g}",
+            code="IO01",
+            remedy="fetch the file again",
         )
     offset = max(int(header["vox_offset"]), header.single_vox_offset)
     x, y, z = shape[:3]
-    rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in affine[:3]]
     return Header(
         shape=(x, y, z),
         dtype=dtype.str,
         offset=offset,
         spacing=spacing,
-        affine=tuple(rows),
+        affine=_rows(affine),
         slope=1.0 if slope is None else float(slope),
         inter=0.0 if inter is None else float(inter),
         squeezed=len(shape) > 3,
+        as_written=_rows(as_written),
     )
+
+
+def _rows(affine: np.ndarray) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in affine[:3])
+
+
+def _as_written(header, spacing: tuple[float, float, float]) -> np.ndarray:  # type: ignore[no-untyped-def]
+    sform = stored_sform(header)
+    if int(header["sform_code"]) > 0 and is_grid(sform):
+        return sform
+    qform = stored_qform(header, spacing) if int(header["qform_code"]) > 0 else None
+    return np.diag([*spacing, 1.0]) if qform is None else qform
 
 
 def _header_error() -> type[Exception]:
@@ -149,31 +166,12 @@ def _nibabel_header(raw: bytes, file: str):  # type: ignore[no-untyped-def]
         raise UserError(f"{file} is not a NIfTI file", remedy="fetch the file again", code="IO01")
     try:
         header = Nifti1Header(raw[:_SIZE], check=False)
-        header.get_data_shape(), header.get_data_dtype(), header.get_best_affine(), header.get_slope_inter()
+        header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
     except (_header_error(), ValueError, KeyError) as error:
         raise _damaged(file, error) from error
     if not header["magic"].item().startswith(b"n+"):
         raise UserError(f"{file} is a NIfTI header without its voxels", code="IO01", remedy="give a single .nii file")
     return header
-
-
-def _affine(header, spacing: tuple[float, ...], file: str) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """The matrix SimpleITK would use: the sform if its axes are orthogonal, else the qform."""
-    affine = header.get_best_affine()
-    if not np.isfinite(affine).all() or min(spacing) <= 0 or np.linalg.norm(affine[:3, :3], axis=0).min() <= 0:
-        raise UserError(
-            f"{file} has a spacing of zero or an affine that is not finite", code="GEO06", remedy="repair the header"
-        )
-    if not _orthogonal(affine) and header["qform_code"] > 0:
-        affine = header.get_qform()
-    if not _orthogonal(affine):
-        raise UserError(f"{file} has axes that are not orthogonal", code="GEO06", remedy="resample the image to a grid")
-    return affine
-
-
-def _orthogonal(affine: np.ndarray) -> bool:
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() <= _ORTHOGONAL)
 
 
 def rewritten(raw: bytes, like: bytes | None = None, dtype: str | None = None) -> bytes:

@@ -60,6 +60,15 @@ def test_values_outside_the_table_are_errors(value: int) -> None:
     assert [finding.code for finding in findings] == ["LAB01"]
 
 
+def test_an_image_in_place_of_a_label_is_told_without_counting_all_its_values() -> None:
+    stored = np.random.default_rng(0).integers(-(2**62), 2**62, 3_000_000)
+    mapped, _, (finding,) = relabel(stored, BRATS, "case", "file")
+    assert mapped is None
+    assert finding.code == "LAB01"
+    assert "and more than 995 others is outside 0, 1, 2, 4" in finding.message
+    assert len(finding.message) < 300
+
+
 @pytest.mark.parametrize("value", [1.5, np.nan, np.inf, 1e300])
 def test_fractional_labels_are_errors(value: float) -> None:
     _, _, findings = relabel(np.array([0.0, 1.0, value]), BRATS, "case", "file")

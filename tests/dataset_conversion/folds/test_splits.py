@@ -63,6 +63,9 @@ def test_brats_2021_keeps_the_118_repeat_patients_together() -> None:
     assert [len(fold["val"]) for fold in splits.folds] == [251, 250, 250, 250, 250]
     assert [sum(site_of[case] == "18" for case in fold["val"]) for fold in splits.folds] == [76, 76, 76, 77, 77]
     assert leaking(splits.folds, group_of) == 0
+    fold_of = {case: number for number, fold in enumerate(splits.folds) for case in fold["val"]}
+    golden = json.loads((GOLDEN / "folds.json").read_text())["brats2021, all 1251 cases"]
+    assert "".join(str(fold_of[case]) for case in sorted(fold_of)) == golden
     default, _ = make_splits({case: case for case in group_of}, {}, 5)
     assert leaking(default.folds, group_of) == 198, "nnU-Net's default split of the 2021 names leaks 198 cases"
 

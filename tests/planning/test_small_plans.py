@@ -10,8 +10,8 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_ext.demo.plans import small_plans as make_small
 from nnunet_ext.demo.settings import Settings
+from nnunet_ext.planning.small_plans import small_plans as make_small
 
 LARGE = {"patch_2d": (192, 160), "patch_3d": (128, 128, 128), "n_stages": 6, "image_channels": 4, "batch_size": 12}
 
