@@ -3,7 +3,7 @@
 First tables: frames per second of a forward pass in evaluation mode, in batches of 1 and 16, and memory: kept by
 autograd for one sample in training (``nnunet_ext.planning.memory``), and alive at once in prediction
 (``nnunet_ext.planning.live``; on CUDA, measured beside it). Four image channels, two classes; plans of six stages as
-nnU-Net makes them for that size. The published form is CFFormer's with Swin V2 base.
+nnU-Net makes them for that size. The published form is that of the published size, with Swin V2 tiny.
 
 Second table: one block of Swin V2 of ours and of timm, equal weights and shapes, forward and backward: windows of 7, 8
 and 16, with and without a shift. A ratio of 1 or less is the goal for windows of 64 tokens and more.

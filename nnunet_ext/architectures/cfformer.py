@@ -2,11 +2,15 @@
 
 Idea: "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of
 Heterogeneous Medical Images", arXiv 2501.03629, Expert Systems with Applications. The published 2D network is
-``CFFormer.reference()`` (``cfformer_reference.py``). Written from the description; the official code was not read.
+``CFFormer.reference()`` (``cfformer_reference.py``); this one is ours, from the same blocks.
 
 Differences from the published form:
     - widths, strides, kernels, norm and nonlinearity of the convolutional encoder, and the decoder, are the plan's, in
       2D and 3D;
+    - skips are as wide as the convolutional encoder (``wide_skips``);
+    - the decoder up-samples before it convolves, as nnU-Net's does (``up_last``);
+    - tokens that pad a grid to whole windows are never attended to (``padding_keys``);
+    - residual blocks and blocks of the transformer start as the identity;
     - its levels 0 (full resolution, which the published form lacks) and 1 are convolutional alone, all others are dual;
     - windows of least padding along each axis; merging by the plan's strides; heads of 32 channels;
     - norm and nonlinearity after the fusion's last convolution; its wide convolution has kernel 5 in 2D and 3 in 3D,
@@ -28,6 +32,7 @@ from nnunet_ext.architectures import pretrained
 from nnunet_ext.architectures.blocks.basic_block import BasicBlock
 from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
 from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
+from nnunet_ext.architectures.blocks.layers import per_axis
 from nnunet_ext.architectures.blocks.residual_level import residual_level
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
@@ -81,7 +86,10 @@ class CFFormer(nn.Module):
         xff_kernel: of the wide convolution of the fusion, on axes where the plan's kernel is not 1; None: 5 in 2D, 3 in
             3D.
         full_resolution_skip: False leaves out the skip of level 0, which the published form lacks.
-        window: tokens of a window along each axis; None: of least padding at the size at hand.
+        window: tokens of a window along each axis, or one number for all; None: of least padding at the size at hand.
+        wide_skips: True makes the skips of dual levels as wide as the transformer, as published.
+        up_last: True gives the decoder the published order (``UNetDecoder``).
+        padding_keys: True attends to padding and never clips a window, as published (``Windows.over``).
         use_cnn, use_transformer, use_cfca, use_xff: see ``CFFormerReference``. Without the convolutional encoder its
             levels 0 and 1 stay, as the source of the fine skips.
         drop_path: of the transformer, in training.
@@ -97,7 +105,10 @@ class CFFormer(nn.Module):
         preset: str = "small",
         xff_kernel: int | None = None,
         full_resolution_skip: bool = True,
-        window: Sequence[int] | None = None,
+        window: int | Sequence[int] | None = None,
+        wide_skips: bool = False,
+        up_last: bool = False,
+        padding_keys: bool = False,
         use_cnn: bool = True,
         use_transformer: bool = True,
         use_cfca: bool = True,
@@ -142,20 +153,22 @@ class CFFormer(nn.Module):
                 depths(len(dual), sizes.deep),
                 [width // HEAD_WIDTH for width in widths],
                 strides[FIRST_DUAL + 1 :],
-                window,
+                None if window is None else per_axis(window, dimension),
                 drop_path=drop_path,
+                padding_keys=padding_keys,
             )
-        skips = list(features) if use_cnn else [*features[:FIRST_DUAL], *widths]
+        wide = use_transformer and (wide_skips or not use_cnn)
+        skips = [*features[:FIRST_DUAL], *widths] if wide else list(features)
         if use_cnn and use_transformer:
-            wide = XFF_KERNEL[dimension] if xff_kernel is None else xff_kernel
+            wide_kernel = XFF_KERNEL[dimension] if xff_kernel is None else xff_kernel
             self.fusions = nn.ModuleList(
                 DualFusion(
                     layers,
                     features[level],
                     width,
-                    features[level],
+                    skips[level],
                     kernels[level],
-                    [wide if edge > 1 else 1 for edge in kernels[level]],
+                    [wide_kernel if edge > 1 else 1 for edge in kernels[level]],
                     use_cfca,
                     use_xff,
                     norm_act=True,
@@ -171,6 +184,7 @@ class CFFormer(nn.Module):
             topology.num_classes,
             topology.deep_supervision,
             widths=features[:-1],
+            up_last=up_last,
         )
         self.apply(_initialize)
 
@@ -221,13 +235,13 @@ class CFFormer(nn.Module):
 
     @classmethod
     def reference(
-        cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "base", **options: Any
+        cls, input_channels: int = 3, num_classes: int = 1, size: str | Size = "tiny", **options: Any
     ) -> CFFormerReference:
         """The published network, a class of its own: one output. See ``CFFormerReference``.
 
         Args:
             input_channels, num_classes: channels in and out.
-            size: ``"base"``, ``"small"`` or ``"tiny"``: of Swin V2; the published size is not known.
+            size: ``"tiny"`` (the published one), ``"small"`` or ``"base"``: of Swin V2.
             options: others of ``CFFormerReference``.
         """
         return CFFormerReference(input_channels, num_classes, size, **options)

@@ -1,148 +1,152 @@
-"""CFFormer as published: ResNet-34 and Swin Transformer V2 side by side, fused at four resolutions; in 2D, and in 3D
-alike.
+"""CFFormer as published: ResNet-34 and Swin Transformer V2 side by side, fused at four resolutions; 2D.
 
 "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of Heterogeneous
-Medical Images", arXiv 2501.03629, Expert Systems with Applications. Written from the description; the official code was
-not read, and its size is not known: ``size`` is a choice.
+Medical Images", arXiv 2501.03629, Expert Systems with Applications. The network is that of a public copy of code
+(FengheTan9/U-Bench at eafbb9f, ``models/Hybrid/CFFormer``) which is very likely the authors' own: its smallest form has
+the one size that is published, 99.56 M parameters. That the copy equals the authors' files is not proven, and the
+licence of the original is not known; this is written anew from a description of its function, and computes the same.
 
-What the description leaves open, and what is chosen here:
-    - the softmax of the channel exchange runs over the channels of the other map; its linear maps have biases;
-    - the convolutions of the spatial fusion are bare; skips are as wide as the CNN's stage;
-    - decoder widths 256, 128, 64, 64, 32 (the widths of the CNN's stages, of its stem, and half of that);
-    - neither encoder has a final norm.
+Differences from that code:
+    - the classifiers of both encoders and the transformer's final norm, which no forward pass reaches, are not built;
+    - weights start at random; the encoders' ImageNet weights come from a file or hub of the user's choice, by
+      ``load_pretrained``, never by download from here;
+    - any number of image channels (there three alone);
+    - sizes that 32 does not divide are refused in words;
+    - the spatial fusion puts the transformer's map first; ``load_reference_state_dict`` reorders the columns;
+    - attention logits and the exchange of channels are computed in float32 under autocast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from nnunet_ext.architectures import pretrained
+from nnunet_ext.architectures import cfformer_weights, pretrained
 from nnunet_ext.architectures.blocks.dual_fusion import DualFusion
-from nnunet_ext.architectures.blocks.input_check import check_input, total_strides
+from nnunet_ext.architectures.blocks.initialization import he_fan_out, truncated_normal
+from nnunet_ext.architectures.blocks.input_check import check_input
 from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.resnet import ResNet
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
+from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
 
 
 @dataclass(frozen=True)
 class Size:
-    """Widths, depths and heads of Swin V2, as timm names them."""
+    """Of the transformer.
+
+    Attributes:
+        widths, depths, heads: of its stages, as torchvision and timm have them.
+        drop_path: probability of leaving out its last block in training.
+    """
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     heads: tuple[int, ...]
+    drop_path: float
 
 
+#: after Swin V2; the authors' code calls them s, b and large
 SIZES = {
-    "tiny": Size((96, 192, 384, 768), (2, 2, 6, 2), (3, 6, 12, 24)),
-    "small": Size((96, 192, 384, 768), (2, 2, 18, 2), (3, 6, 12, 24)),
-    "base": Size((128, 256, 512, 1024), (2, 2, 18, 2), (4, 8, 16, 32)),
+    "tiny": Size((96, 192, 384, 768), (2, 2, 6, 2), (3, 6, 12, 24), 0.2),
+    "small": Size((96, 192, 384, 768), (2, 2, 18, 2), (3, 6, 12, 24), 0.3),
+    "base": Size((128, 256, 512, 1024), (2, 2, 18, 2), (4, 8, 16, 32), 0.5),
 }
-CNN_WIDTHS, CNN_BLOCKS, STEM = (64, 128, 256, 512), (3, 4, 6, 3), 64
-DROP_PATH = 0.1
+STEM, CNN_WIDTHS, CNN_BLOCKS = 64, (64, 128, 256, 512), (3, 4, 6, 3)  # ResNet-34
 STAGES = 4
-GRID_OVER_WINDOW = 8
-LAYERS = {
-    2: LayerPlan(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True}),
-    3: LayerPlan(nn.Conv3d, True, nn.BatchNorm3d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True}),
-}
+HALF, ONE = (2, 2), (1, 1)  # strides
+PATCH, WINDOW = (4, 4), (8, 8)
+DIVISORS = (32, 32)  # of height and width
+PUBLISHED_CHANNELS = 3  # of the image
+LAYERS = LayerPlan(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True})
 
 
 class CFFormerReference(nn.Module):
-    """Input (B, input_channels, *spatial), sizes multiples of the strides' product (32). Output: logits (B,
-    num_classes, *spatial).
+    """Input (B, input_channels, H, W), H and W multiples of 32. Output: logits (B, num_classes, H, W).
 
     Args:
-        input_channels, num_classes: channels in and out.
-        size: ``"base"``, ``"small"`` or ``"tiny"``, or a ``Size``.
-        window: tokens along each axis of an attention window; None: an eighth of the first grid, as timm has it (7 at
-            224 x 224, 8 at 256 x 256).
-        trained_windows: windows that loaded weights of the transformer were trained with, one a stage.
-        strides: five, one an axis each: stem, pooling, and the three stages after; None: 2 everywhere in 2D.
-        cnn_widths, cnn_blocks, stem: of the ResNet.
-        skip_channels: of the fused maps; None: the ResNet's.
-        use_cnn, use_transformer: one of them False gives the row of the paper's ablation with one encoder.
+        input_channels: of the image; 3 as published.
+        num_classes: channels of the logits.
+        size: ``"tiny"`` (the published one), ``"small"`` or ``"base"``, or a ``Size``.
+        use_cnn, use_transformer: one of them False gives the row of the paper's ablation with one encoder, whose widths
+            are then those of the decoder.
         use_cfca, use_xff: the channel exchange; the crossed convolutions. Both False: plain fusion.
-        drop_path: of the transformer, in training.
+        drop_path: of the transformer, in training; None: that of the size.
         image_mean, image_std: subtracted from and divided by, channel by channel, before anything else; None: not at
-            all.
+            all, as published.
 
     Raises:
-        ValueError: no encoder, or a part that needs both with only one; in ``forward``, an input of another form.
+        ValueError: an unknown size, no encoder, or a part that needs both with only one; in ``forward``, an input of
+            another form.
     """
 
     def __init__(
         self,
-        input_channels: int = 3,
+        input_channels: int = PUBLISHED_CHANNELS,
         num_classes: int = 1,
-        size: str | Size = "base",
-        window: Sequence[int] | None = None,
-        trained_windows: Sequence[Sequence[int]] | None = None,
-        strides: Sequence[Sequence[int]] | None = None,
-        cnn_widths: Sequence[int] = CNN_WIDTHS,
-        cnn_blocks: Sequence[int] = CNN_BLOCKS,
-        stem: int = STEM,
-        skip_channels: Sequence[int] | None = None,
+        size: str | Size = "tiny",
         use_cnn: bool = True,
         use_transformer: bool = True,
         use_cfca: bool = True,
         use_xff: bool = True,
-        drop_path: float = DROP_PATH,
+        drop_path: float | None = None,
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.image_mean = None if image_mean is None else tuple(image_mean)
-        self.image_std = None if image_std is None else tuple(image_std)
-        both = use_cnn and use_transformer
         check_parts(use_cnn, use_transformer, use_cfca, use_xff)
-        steps = [tuple(stride) for stride in strides or [(2, 2)] * (STAGES + 1)]
-        dimension = len(steps[0])
-        layers = LAYERS[dimension]
         if isinstance(size, str) and size not in SIZES:
             raise ValueError(f"the published CFFormer has no size '{size}'; choose from {list(SIZES)}")
         chosen = SIZES[size] if isinstance(size, str) else size
         self.input_channels = input_channels
-        self.divisors = total_strides(steps)
-        self.cnn = self.transformer = None
+        self.image_mean = None if image_mean is None else tuple(image_mean)
+        self.image_std = None if image_std is None else tuple(image_std)
+
+        self.cnn = self.transformer = self.fusion = None
         if use_cnn:
-            self.cnn = ResNet(input_channels, dimension, stem, cnn_widths, cnn_blocks, steps)
+            self.cnn = ResNet(input_channels, 2, STEM, CNN_WIDTHS, CNN_BLOCKS, [HALF] * (STAGES + 1))
         if use_transformer:
-            patch = tuple(a * b for a, b in zip(*steps[:2], strict=True))
             self.transformer = SwinV2(
                 input_channels,
-                dimension,
-                patch,
+                2,
+                PATCH,
                 chosen.widths,
                 chosen.depths,
                 chosen.heads,
-                steps[2:],
-                window,
-                trained_windows,
-                drop_path,
+                [HALF] * (STAGES - 1),
+                WINDOW,
+                drop_path=chosen.drop_path if drop_path is None else drop_path,
+                padding_keys=True,
+                stacked_bias=True,
             )
-        skips = list(cnn_widths if use_cnn else chosen.widths)
-        if both:
-            skips = list(skip_channels or cnn_widths)
+        if use_cnn and use_transformer:
             self.fusion = nn.ModuleList(
-                DualFusion(layers, cnn, transformer, skip, [3] * dimension, [5] * dimension, use_cfca, use_xff)
-                for cnn, transformer, skip in zip(cnn_widths, chosen.widths, skips, strict=True)
+                DualFusion(LAYERS, u_channels, v_channels, v_channels, (3, 3), (5, 5), use_cfca, use_xff)
+                for u_channels, v_channels in zip(CNN_WIDTHS, chosen.widths, strict=True)
             )
-        widths = [*cnn_widths[-2::-1], stem, stem // 2]
-        decoder_skips = [*skips[-2::-1], stem if use_cnn else 0, 0]
-        self.decoder = ReferenceDecoder(layers, skips[-1], widths, decoder_skips, steps[::-1], num_classes)
-        self.initialize_all()
+        skips = chosen.widths if use_transformer else CNN_WIDTHS
+        self.decoder = UNetDecoder(
+            LAYERS,
+            [0, STEM if use_cnn else 0, *skips],  # no skip at full resolution
+            kernels=[(3, 3)] * (STAGES + 2),
+            strides=[ONE, *[HALF] * (STAGES + 1)],
+            convs=[2] * (STAGES + 1),
+            num_classes=num_classes,
+            deep_supervision=False,
+            widths=[STEM, STEM, *skips[:-1]],
+            up_last=True,
+            single_head=True,
+        )
+        self._initialize()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_input(x, self.input_channels, self.divisors)
+        check_input(x, self.input_channels, DIVISORS)
         x = self._normalised(x)
-        u = v = fine = None
-        window: list[int] = []
+        fine = u = v = None
         if self.cnn is not None:
             fine = self.cnn.stem(x)
             u = self.cnn.maxpool(fine)
@@ -152,31 +156,46 @@ class CFFormerReference(nn.Module):
                 u = self.cnn.layers[stage](u)
             if self.transformer is not None:
                 grid = self.transformer.patch_embed(x) if v is None else v.movedim(1, -1)
-                if stage == 0:
-                    window = [max(1, int(edge) // GRID_OVER_WINDOW) for edge in grid.shape[1:-1]]
-                v = self.transformer.layers[stage](grid, window).movedim(-1, 1)
-            if u is not None and v is not None:
-                u, v, skip = self.fusion[stage](u, v)
+                v = self.transformer.layers[stage](grid).movedim(-1, 1)
+            if self.fusion is None:
+                skips.append(v if u is None else u)
             else:
-                skip = v if u is None else u
-            skips.append(skip)
-        return self.decoder(skips.pop(), [*reversed(skips), fine, None])
+                u, v, skip = self.fusion[stage](u, v)
+                skips.append(skip)
+        return self.decoder([None, fine, *skips])
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         if self.image_mean is None or self.image_std is None:
             return x
-        shape = (1, -1, *[1] * len(self.divisors))
+        shape = (1, -1, 1, 1)
         return (x - x.new_tensor(self.image_mean).view(shape)) / x.new_tensor(self.image_std).view(shape)
 
+    def _initialize(self) -> None:
+        """As coded: convolutions of the CNN and the decoder normal by fan out, linear maps of the transformer and of
+        the exchange truncated normal, norms one; the spatial fusion and the patch convolution as torch draws them."""
+        for module in self.modules():
+            truncated_normal(module)
+        for part in (self.cnn, self.decoder):
+            if part is not None:
+                part.apply(he_fan_out)
+
     def load_reference_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        """Loads weights under the published form's names: ``decoder.0.`` to ``decoder.4.`` and ``head.`` are
-        ``decoder.stages.0.`` and so on and ``decoder.seg_layers.0.`` here.
+        """Loads the weights of a checkpoint under the authors' names: all of them (1,048 entries for the tiny size, of
+        which 445 are other names of the same tensors), or each once. Parts that no forward pass reaches are left out.
+        A file of one encoder is taken too, as by ``load_pretrained``.
 
         Raises:
-            RuntimeError: a key is missing or unknown, or a tensor has another shape.
+            ValueError: a key is missing or unknown, a tensor has another shape, or two names of one tensor disagree.
         """
-        kept = {key: value for key, value in self.state_dict().items() if key.endswith("._extra_state")}
-        self.load_state_dict({**kept, **{own_name(key): value for key, value in state_dict.items()}})
+        part = cfformer_weights.encoder_of(state_dict)
+        if part is not None:
+            self.load_pretrained(part, state_dict)
+            return
+        named = cfformer_weights.from_published(state_dict)
+        entries, _ = pretrained.into(self.state_dict(), "", named, "published CFFormer")
+        self.load_state_dict({**self.state_dict(), **entries})
+        if self.transformer is not None:
+            self.transformer.trained_windows = [None] * STAGES  # theirs is the window in use
 
     def load_pretrained(
         self, part: str, weights: Mapping[str, torch.Tensor], windows: int | Sequence[Sequence[int]] | None = None
@@ -185,9 +204,9 @@ class CFFormerReference(nn.Module):
 
         Args:
             part: of the two.
-            weights: timm's state dict.
+            weights: timm's or torchvision's state dict.
             windows: of the transformer's training, one number or one window a stage; the position bias of a distance is
-                then what it was there. None: the windows in use.
+                then what it was there. None: the window in use, which is 8.
 
         Raises:
             ValueError: weights of another size, or no such part.
@@ -204,58 +223,22 @@ class CFFormerReference(nn.Module):
             report.windows = [window for window in self.transformer.trained_windows if window]
         return report
 
-    def initialize_all(self) -> None:
-        """Convolutions normal by fan out, as in ResNet; the transformer as published."""
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        if self.transformer is not None:
-            self.transformer.apply(SwinV2.initialize)
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As of every module.
 
+        Raises:
+            ValueError: the weights are those of what nnunet_ext 0.1.0 called the published network.
+        """
+        self.check_weights(state_dict)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
-class ReferenceDecoder(nn.Module):
-    """Coarse to fine; one head, so nothing to supervise deeply."""
-
-    deep_supervision = False
-
-    def __init__(
-        self,
-        layers: LayerPlan,
-        channels: int,
-        widths: Sequence[int],
-        skips: Sequence[int],
-        strides: Sequence[Sequence[int]],
-        num_classes: int,
-    ) -> None:
-        super().__init__()
-        below = [channels, *widths[:-1]]
-        self.stages = nn.ModuleList(
-            ReferenceStage(layers, *parts) for parts in zip(below, widths, skips, strides, strict=True)
-        )
-        self.seg_layers = nn.ModuleList([layers.conv(widths[-1], num_classes, 1)])
-
-    def forward(self, x: torch.Tensor, skips: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        for stage, skip in zip(self.stages, skips, strict=True):
-            x = stage(x, skip)
-        return self.seg_layers[0](x)
-
-
-class ReferenceStage(nn.Module):
-    def __init__(self, layers: LayerPlan, channels: int, width: int, skip: int, stride: Sequence[int]) -> None:
-        super().__init__()
-        self.up = layers.transposed_conv(channels, width, stride, stride)
-        self.conv1 = layers.conv(width + skip, width, 3, bias=False)
-        self.bn1 = layers.norm(width)
-        self.conv2 = layers.conv(width, width, 3, bias=False)
-        self.bn2 = layers.norm(width)
-
-    def forward(self, x: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
-        x = self.up(x)
-        x = x if skip is None else torch.cat((x, skip), dim=1)
-        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(x)), inplace=True)
+    def check_weights(self, state_dict: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: as ``load_state_dict``, in words that trainers pass on.
+        """
+        if cfformer_weights.is_earlier_composition(state_dict):
+            raise ValueError(cfformer_weights.EARLIER_COMPOSITION)
 
 
 def check_parts(use_cnn: bool, use_transformer: bool, use_cfca: bool, use_xff: bool) -> None:
@@ -267,12 +250,3 @@ def check_parts(use_cnn: bool, use_transformer: bool, use_cfca: bool, use_xff: b
         raise ValueError("CFFormer needs an encoder: use_cnn or use_transformer")
     if not (use_cnn and use_transformer) and (use_cfca or use_xff):
         raise ValueError("use_cfca and use_xff join two encoders: set both to False for one encoder alone")
-
-
-def own_name(published: str) -> str:
-    """Key of this module tree for a key of the published form."""
-    if published.startswith("head."):
-        return "decoder.seg_layers.0." + published.removeprefix("head.")
-    if published.startswith("decoder."):
-        return "decoder.stages." + published.removeprefix("decoder.")
-    return published

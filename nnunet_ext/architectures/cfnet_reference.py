@@ -30,6 +30,7 @@ from torch.nn import functional
 from nnunet_ext.architectures import pretrained
 from nnunet_ext.architectures.blocks.bottleneck_up import BottleneckUp
 from nnunet_ext.architectures.blocks.gated_communication import GatedCommunication
+from nnunet_ext.architectures.blocks.initialization import he_fan_out, truncated_normal
 from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.modality_fusion import STREAMS, ModalityFusion
 from nnunet_ext.architectures.blocks.multi_scale_context import MultiScaleContext
@@ -153,14 +154,8 @@ class CFNetReference(nn.Module):
         """As coded: convolutions of stem, stages and fusions normal by fan out, linear maps truncated normal."""
         parts = (self.stem_conv, self.stages_one, self.stages_two, self.fusions)
         for module in (module for part in parts for module in part.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            else:
-                continue
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            he_fan_out(module)
+            truncated_normal(module)
 
 
 class Bottleneck(nn.Module):

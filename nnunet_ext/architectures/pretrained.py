@@ -1,7 +1,8 @@
 """Published weights of encoders brought to the names, channels and strictness of this plugin's networks.
 
 Only mappings from state dict to state dict are here; where the weights come from is the caller's business. Formats:
-timm's ResNet and SwinTransformerV2, the latter also as written with ``features_only`` and by its authors' own code.
+ResNet of timm and torchvision; Swin V2 of timm, also as written with ``features_only``, of its authors' own code, and
+of torchvision.
 """
 
 from __future__ import annotations
@@ -106,15 +107,18 @@ def resnet(own: StateDict, prefix: str, weights: StateDict) -> tuple[dict, Repor
 
 
 def swin_v2(own: StateDict, prefix: str, weights: StateDict) -> tuple[dict, Report]:
-    """timm's SwinTransformerV2, in any of its spellings."""
-    named = swin_names(weights)
+    """timm's SwinTransformerV2 in any of its spellings, or torchvision's."""
+    stacked = any(key.startswith(prefix) and key.endswith("attn.qkv.bias") for key in own)
+    named = stacked_biases(swin_names(weights)) if stacked else split_biases(swin_names(weights))
     recomputed = [key for key in named if key.endswith(_SWIN_RECOMPUTED)]
     return into(own, prefix, named, "Swin V2", (*_SWIN_UNUSED, *recomputed))
 
 
 def swin_names(weights: StateDict) -> dict[str, torch.Tensor]:
-    """timm's names for all spellings: ``layers_0.`` of feature extractors, and merging at the end of a stage, where the
-    authors' code has it."""
+    """timm's names for all spellings: ``layers_0.`` of feature extractors, merging at the end of a stage, where the
+    authors' code has it, and torchvision's ``features``. Biases of attention stay as they are."""
+    if any(key.startswith("features.") for key in weights):
+        return {torchvision_name(key): value for key, value in weights.items()}
     named = {re.sub(r"^layers_(\d+)\.", r"layers.\1.", key): value for key, value in weights.items()}
     if any(key.startswith("layers.0.downsample.") for key in named):
         named = {
@@ -122,6 +126,46 @@ def swin_names(weights: StateDict) -> dict[str, torch.Tensor]:
             for key, value in named.items()
         }
     return named
+
+
+def torchvision_name(key: str) -> str:
+    """timm's name for a key of torchvision's ``SwinTransformer`` (V2): its ``features`` are the patch embedding, then
+    stages and mergings in turn."""
+    found = re.match(r"features\.(\d+)\.(.*)", key)
+    if not found:
+        return key
+    place, rest = int(found[1]), found[2]
+    if place == 0:
+        return "patch_embed." + re.sub(r"^2\.", "norm.", re.sub(r"^0\.", "proj.", rest))
+    if place % 2 == 0:
+        return f"layers.{place // 2}.downsample.{rest}"
+    rest = re.sub(r"^(\d+\.mlp)\.0\.", r"\1.fc1.", rest)
+    return f"layers.{place // 2}.blocks." + re.sub(r"^(\d+\.mlp)\.3\.", r"\1.fc2.", rest)
+
+
+def split_biases(weights: StateDict) -> dict[str, torch.Tensor]:
+    """Biases of query and value as two tensors, as timm has them; that of the key, which is never used, is left out."""
+    split = {}
+    for key, value in weights.items():
+        if key.endswith("attn.qkv.bias"):
+            attn = key.removesuffix("qkv.bias")
+            split[f"{attn}q_bias"], _, split[f"{attn}v_bias"] = value.chunk(3)
+        else:
+            split[key] = value
+    return split
+
+
+def stacked_biases(weights: StateDict) -> dict[str, torch.Tensor]:
+    """Biases of query, key and value as one tensor, as torchvision has them; that of the key, where there is none, is
+    zero."""
+    stacked = {key: value for key, value in weights.items() if not key.endswith(("attn.q_bias", "attn.v_bias"))}
+    for key, query in weights.items():
+        value_key = key.removesuffix("q_bias") + "v_bias"
+        if key.endswith("attn.q_bias") and value_key in weights:
+            stacked[key.removesuffix("q_bias") + "qkv.bias"] = torch.cat(
+                (query, torch.zeros_like(query), weights[value_key])
+            )
+    return stacked
 
 
 def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:

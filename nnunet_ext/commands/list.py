@@ -46,7 +46,15 @@ TABLES: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
     "trainers": (_trainers, ("name", "network", "summary")),
     "networks": (
         _networks,
-        ("name", "trainers", "default_parameters", "default_training_gb", "reference_parameters", "doi"),
+        (
+            "name",
+            "trainers",
+            "default_parameters",
+            "default_training_gb",
+            "reference_parameters",
+            "published_parameters",
+            "doi",
+        ),
     ),
     "datasets": (_datasets, ("name", "years_or_release", "cases", "title")),
     "planners": (_planners, ("name", "used_by", "plans_name", "summary")),
@@ -72,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "networks":
         print(
             "\ndefault: nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GB of GPU "
-            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)"
+            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)\n"
+            "reference: the published form as built here; published: its authors' code, idle parts included"
         )
     return 0
 

@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-tr", dest="trainer", required=True, metavar="TRAINER", help="that will train")
     parser.add_argument("-p", dest="plans", default="nnUNetPlans", metavar="PLANS")
     parser.add_argument(
-        "--cnn", metavar="NAME|FILE", help="weights of the convolutional encoder: a name on timm's hub, or a file"
+        "--cnn",
+        metavar="NAME|FILE",
+        help="weights of the convolutional encoder: a name on timm's hub, torchvision:NAME, or a file",
     )
     parser.add_argument("--transformer", metavar="NAME|FILE", help="weights of the transformer, likewise")
     parser.add_argument(

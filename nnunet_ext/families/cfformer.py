@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnunet_ext.families.rows import Family, Loss, Network, NetworkSuffix, Schedule, Trainer
 
 _PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
@@ -16,6 +18,11 @@ def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
     return NetworkSuffix(name, "parts", dict(zip(_PARTS, used, strict=True)), text, ("CFFormer",), name)
 
 
+def _authors(name: str, options: dict[str, Any], text: str) -> NetworkSuffix:
+    """A choice of the authors for the self-configuring form."""
+    return NetworkSuffix(name, "authors", options, f"self-configuring only: {text}, as published", ("CFFormer",), name)
+
+
 FAMILY = Family(
     name="cfformer",
     networks=(
@@ -27,6 +34,9 @@ FAMILY = Family(
                 "xff_kernel",
                 "full_resolution_skip",
                 "window",
+                "wide_skips",
+                "up_last",
+                "padding_keys",
                 "use_cnn",
                 "use_transformer",
                 "use_cfca",
@@ -34,11 +44,12 @@ FAMILY = Family(
                 "drop_path",
             ),
             minimum_image_channels=1,
-            reference_forms={"reference": {}, "small": {"size": "small"}, "tiny": {"size": "tiny"}},
+            reference_forms={size: {"size": size} for size in ("tiny", "small", "base")},
             title="CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved "
             "Segmentation of Heterogeneous Medical Images",
             doi="10.48550/arXiv.2501.03629",
-            licence="official code not read; written anew from the description",
+            licence="of the authors' repository unknown; a copy is in U-Bench, Apache-2.0; none of its code is used",
+            published_parameters={"tiny": 99_564_987, "small": 120_950_859, "base": 186_355_849},
         ),
     ),
     trainers=(
@@ -52,20 +63,23 @@ FAMILY = Family(
             "nnUNetTrainerCFFormer_paper",
             "nnunet_ext.trainers.cfformer:nnUNetTrainerCFFormer_paper",
             "CFFormer",
-            "CFFormer as published: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
+            "CFFormer as its authors coded it: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
             published=True,
         ),
     ),
     suffixes=(
-        _size("tiny", "published form only: Swin V2-T"),
+        _size("tiny", "published form only, and its default: Swin V2-T"),
         _size("small", "the small transformer (default; of the published form Swin V2-S)"),
-        _size("base", "the base transformer, Swin V2-B in 2D (default of the published form)"),
+        _size("base", "the base transformer, Swin V2-B in 2D"),
         _size("large", "3D only: wider and deeper than base"),
         _parts("CNNOnly", (True, False, False, False), "the convolutional encoder alone"),
         _parts("TransformerOnly", (False, True, False, False), "the transformer, below two convolutional levels"),
         _parts("PlainFusion", (True, True, False, False), "both encoders joined by concatenation and a convolution"),
         _parts("CFCAOnly", (True, True, True, False), "with the exchange of channels, without crossed convolutions"),
         _parts("XFFOnly", (True, True, False, True), "with crossed convolutions, without the exchange of channels"),
+        _authors("WideSkips", {"wide_skips": True}, "skips as wide as the transformer"),
+        _authors("UpLast", {"up_last": True}, "a decoder that convolves before it up-samples"),
+        _authors("PaddedWindows", {"window": 8, "padding_keys": True}, "windows of 8 whose padding is attended to"),
     ),
     losses=(
         Loss(

@@ -19,6 +19,8 @@ class Network:
         reference_forms: published form -> keyword arguments of ``reference()`` that build it.
         title, doi: of the article.
         licence: of the reference implementation.
+        published_parameters: published form -> parameters of the reference implementation, with the parts that its
+            forward pass never reaches and that we leave out; ours are measured (``make figures``).
     """
 
     name: str
@@ -29,6 +31,7 @@ class Network:
     title: str
     doi: str
     licence: str
+    published_parameters: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Trainers of CFFormer (docs/trainers.md): self-configuring, and as published.
 
 "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of Heterogeneous
-Medical Images", arXiv 2501.03629, Expert Systems with Applications. The recipe is that of an article about the paper;
-the official code was not read.
+Medical Images", arXiv 2501.03629, Expert Systems with Applications. The network is very likely the authors'
+(``architectures/cfformer_reference.py``); their code holds no recipe, so it is that of an article about the paper.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_ext.architectures.cfformer import CFFormer
+from nnunet_ext.architectures.cfformer_reference import DIVISORS, PUBLISHED_CHANNELS, SIZES
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.base import BaseTrainer
 from nnunet_ext.trainers.published import PublishedTrainer
@@ -28,6 +30,8 @@ from nnunet_ext.trainers.recipe import Recipe
 UNDECAYED = ("logit_scale", "cpb_mlp")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RGB_TO_0_1 = "RGBTo01Normalization"
+#: options of the published network that suffixes set, beside its size: the rows of the paper's ablation
+PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
 # a crop of half the area, as the length of its sides
 MIN_SCALE = 0.5**0.5
 ROTATION, P_ROTATION = np.deg2rad(15), 0.6
@@ -50,8 +54,8 @@ class nnUNetTrainerCFFormer(BaseTrainer):
 
 
 class nnUNetTrainerCFFormer_paper(PublishedTrainer):
-    """CFFormer as published, for 2D configurations: patches of 224 x 224, batches of 16, 130 epochs, 0.5 cross-entropy
-    + 0.5 Dice, flips, rotations and crops alone.
+    """CFFormer as its authors coded it, for 2D configurations: patches of 224 x 224, batches of 16, 130 epochs, 0.5
+    cross-entropy + 0.5 Dice, flips, rotations and crops alone. Drop path is that of the size.
 
     nnU-Net cuts patches and never resizes: convert with ``--resize 224x224`` for the paper's whole images. Pictures
     whose channels nnU-Net scales to 0..1 (``--rgb-norm 0_1``) are normalised like ImageNet inside the network; others
@@ -72,12 +76,17 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
     ) -> nn.Module:
         """
         Raises:
-            UserError: the published network has no such size.
+            UserError: the published network has no such size or option, or 32 does not divide the patch.
         """
         options = dict(cls.recipe.network_options)
-        size = options.pop("preset", "base")
-        if size == "large":
-            raise UserError("the published CFFormer has no size large", remedy="use _tiny, _small or _base")
+        size = options.pop("preset", "tiny")
+        if size not in SIZES:
+            raise UserError(f"the published CFFormer has no size {size}", remedy="use _tiny, _small or _base")
+        if not set(options) <= set(PARTS):
+            raise UserError(
+                f"{cls.__name__} asks for what the published CFFormer is already", remedy="leave out that suffix"
+            )
+        _require_divisible(configuration_manager.patch_size)
         if _scaled_like_pictures(configuration_manager):
             options |= {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
         return CFFormer.reference(num_input_channels, num_output_channels, size, **options)
@@ -97,23 +106,26 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
     def on_train_start(self) -> None:
         super().on_train_start()
         differs = []
+        channels = self.num_input_channels
+        if channels != PUBLISHED_CHANNELS:
+            differs.append(f"{channels} image channels instead of {PUBLISHED_CHANNELS}, which is our extension")
         size = [int(edge) for edge in self.configuration_manager.median_image_size_in_voxels]
         if size != list(self.patch_size):
             whole = " x ".join(map(str, self.patch_size))
             differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to {whole}")
         if not _scaled_like_pictures(self.configuration_manager):
             differs.append("nnU-Net's normalisation instead of ImageNet's")
-        if self.transformer_starts_at_random():
-            differs.append("a transformer that starts at random ('nnunet_ext pretrained' makes a start)")
+        if random := self.encoders_that_start_at_random():
+            differs.append(f"random weights of the {' and the '.join(random)} ('nnunet_ext pretrained' makes a start)")
         if differs and self.local_rank == 0:
             self.print_to_log_file(f"what differs from the paper: {'; '.join(differs)} (docs/trainers.md)")
 
-    def transformer_starts_at_random(self) -> bool:
-        """Whether training begins with blocks that are the identity, as they are only when no weights were loaded."""
+    def encoders_that_start_at_random(self) -> list[str]:
+        """Encoders whose norms are all one as training begins, as they are only when no weights were loaded."""
         network: Any = self.bare_network()
-        if self.current_epoch or network.transformer is None:
-            return False
-        return not any(block.norm1.weight.any() for stage in network.transformer.layers for block in stage.blocks)
+        encoders = {"CNN": network.cnn, "transformer": network.transformer}
+        encoders = {name: part for name, part in encoders.items() if part is not None}
+        return [] if self.current_epoch else [name for name, part in encoders.items() if _is_fresh(part)]
 
 
 def _crop(transform: SpatialTransform) -> RandomCropTransform:
@@ -130,6 +142,21 @@ def _crop(transform: SpatialTransform) -> RandomCropTransform:
         border_mode_seg="constant",
         padding_value_seg=-1,
     )
+
+
+def _is_fresh(encoder: nn.Module) -> bool:
+    norms = (p for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight"))
+    return all(bool((weight == 1).all()) for weight in norms)
+
+
+def _require_divisible(patch_size: Sequence[int]) -> None:
+    if any(edge % divisor for edge, divisor in zip(patch_size, DIVISORS, strict=True)):
+        fitting = [max(1, round(edge / divisor)) * divisor for edge, divisor in zip(patch_size, DIVISORS, strict=True)]
+        raise UserError(
+            f"the published CFFormer needs patches whose sides are multiples of {DIVISORS[0]}; these plans have "
+            f"{' x '.join(map(str, patch_size))}",
+            remedy=f"use {' x '.join(map(str, fitting))}, or nnUNetTrainerCFFormer, which configures itself",
+        )
 
 
 def _scaled_like_pictures(configuration_manager: ConfigurationManager) -> bool:

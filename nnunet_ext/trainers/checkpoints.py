@@ -139,6 +139,14 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
         UserError: they are those of another network.
     """
     weights, own = checkpoint["network_weights"], network.state_dict()
+    check: Any = getattr(network, "check_weights", None)
+    if check is not None:
+        try:
+            check(weights)
+        except ValueError as error:
+            raise UserError(
+                str(error), file=file, remedy="predict with the version that wrote them, or train anew"
+            ) from error
     wrong = [
         *(f"{key} is missing" for key in own if key not in weights),
         *(f"{key} is unknown" for key in weights if key not in own),

@@ -23,8 +23,11 @@ from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.trainers import checkpoints
 from nnunet_ext.trainers.registry import check_trainer_name, resolve
 
-#: part of a network -> pattern of the names of encoders for it on timm's hub
+#: part of a network -> pattern of the names of encoders for it on timm's hub, and behind TORCHVISION on torchvision's
 HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
+TORCHVISION = "torchvision:"
+TORCHVISION_NAMES = {"cnn": "resnet*", "transformer": "swin_v2_*"}
+TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 SEED = 0  # of what stays random, so that the same command writes the same file
 
 
@@ -42,7 +45,8 @@ def start_checkpoint(
 
     Args:
         dataset_id, configuration, trainer, plans_name: what will be trained.
-        sources: part of the network (``"cnn"``, ``"transformer"``) -> a name of timm's, or a file.
+        sources: part of the network (``"cnn"``, ``"transformer"``) -> a name of timm's, a name of torchvision's behind
+            ``torchvision:``, or a file.
         window: that a transformer's file was trained with, one for all stages or one each; None: as the file or timm
             tells.
         output: ``.pth`` file.
@@ -88,7 +92,7 @@ def start_checkpoint(
             raise UserError(
                 "the file does not tell the windows that its weights were trained with",
                 file=source,
-                remedy="give --window, such as --window 8 for swinv2_base_window8_256, --window 12 12 12 6 for "
+                remedy="give --window, such as --window 8 for swinv2_tiny_window8_256, --window 12 12 12 6 for "
                 "swinv2_base_window12_192",
             )
         try:
@@ -108,7 +112,7 @@ def start_checkpoint(
 
 
 def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
-    """State dict of a file or of timm's hub, and for a transformer the windows that it was trained with (None: not
+    """State dict of a file or of a hub, and for a transformer the windows that it was trained with (None: not
     known).
 
     Nothing in a file is executed.
@@ -119,6 +123,9 @@ def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     path = Path(source)
     if path.suffix in (".pth", ".pt", ".bin", ".safetensors") or path.is_file():
         weights = _read_file(path)
+        return weights, swin_windows(weights) if part == "transformer" else None
+    if source.startswith(TORCHVISION):
+        weights = _from_torchvision(source.removeprefix(TORCHVISION), part)
         return weights, swin_windows(weights) if part == "transformer" else None
     return _from_hub(source, part)
 
@@ -144,22 +151,41 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
+def _from_torchvision(name: str, part: str) -> dict[str, torch.Tensor]:
+    """What CFFormer's authors started from."""
+    from torchvision import models
+
+    known = models.list_models(include=TORCHVISION_NAMES[part])
+    if name not in known:
+        remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
+        raise UserError(f"torchvision has no {part} '{name}'", remedy=remedy)
+    try:
+        return models.get_model(name, weights=TORCHVISION_WEIGHTS).state_dict()
+    except Exception as error:  # as of timm's hub
+        raise _not_fetched(TORCHVISION + name, error) from error
+
+
+def _not_fetched(name: str, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [""])[0]
+    return UserError(
+        f"the weights of {name} could not be fetched ({type(error).__name__}: {reason})",
+        remedy="download them on a machine with a network and give the file",
+    )
+
+
 def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     import timm
 
     architecture = name.removeprefix("timm:").partition(".")[0]
     known = timm.list_models(HUB_NAMES[part])
     if architecture not in known:
-        example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_base_window8_256.ms_in1k"}[part]
+        example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_tiny_window8_256.ms_in1k"}[part]
         remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"
         raise UserError(f"timm has no {part} '{name}'", remedy=did_you_mean(architecture, known, remedy))
     try:
         model = timm.create_model(name.removeprefix("timm:"), pretrained=True)
     except Exception as error:  # the hub's client raises errors of many types
-        raise UserError(
-            f"the weights of {name} could not be fetched ({type(error).__name__}: {str(error).splitlines()[0]})",
-            remedy="download them on a machine with a network and give the file",
-        ) from error
+        raise _not_fetched(name, error) from error
     windows = None
     if part == "transformer":
         stages: Any = model.layers

@@ -16,6 +16,7 @@ import torch
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cfnet"
 CFFORMER_GOLDEN = Path(__file__).parents[1] / "golden" / "cfformer"
+AUTHORS_GOLDEN = Path(__file__).parents[1] / "golden" / "cfformer_authors"
 
 
 def uniform(name: str, shape: Sequence[int]) -> np.ndarray:
@@ -60,10 +61,12 @@ class CFNetGolden:
 class CFFormerGolden:
     """Golden numbers of CFFormer's parts; see ``tests/golden/README.md``. Everything is float64."""
 
-    @staticmethod
+    folder = CFFORMER_GOLDEN
+
+    @classmethod
     @cache
-    def load(name: str) -> Any:
-        return json.loads((CFFORMER_GOLDEN / f"{name}.json").read_text())
+    def load(cls, name: str) -> Any:
+        return json.loads((cls.folder / f"{name}.json").read_text())
 
     @staticmethod
     def image(key: str, shape: Sequence[int]) -> torch.Tensor:
@@ -113,6 +116,27 @@ class CFFormerGolden:
         samples = (found - expected).abs().max().item() / max(abs(summary["min"]), abs(summary["max"]))
         total = abs(flat.sum().item() - summary["sum"]) / summary["abs_sum"]
         return max(samples, total)
+
+
+class CFFormerAuthorsGolden(CFFormerGolden):
+    """Golden numbers of the authors' network; keys are those of its code."""
+
+    folder = AUTHORS_GOLDEN
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Every entry of an official checkpoint of the tiny size, each once."""
+        shapes = {key: shape for key, (shape, _) in self.load("keys_s")["keys"].items()}
+        return {key: torch.zeros(s) if "relative_" in key else self.fill(key, s) for key, s in shapes.items()}
+
+    @staticmethod
+    def logits(name: str) -> torch.Tensor:
+        with np.load(AUTHORS_GOLDEN / "logits_s.npz") as arrays:
+            return torch.as_tensor(arrays[name])
+
+
+@pytest.fixture(scope="session")
+def authors_golden() -> CFFormerAuthorsGolden:
+    return CFFormerAuthorsGolden()
 
 
 @pytest.fixture(scope="session")

@@ -288,6 +288,32 @@ def test_a_window_may_be_pinned(tiny: Any) -> None:
     assert [(windows.window, windows.shift) for windows in used] == [((3, 4), (1, 2)), ((3, 4), (1, 2))]
 
 
+@pytest.mark.parametrize("name", ["2d, 4 stages", "anisotropic"])
+@pytest.mark.parametrize("options", [{"wide_skips": True}, {"up_last": True}, {"window": 8, "padding_keys": True}])
+def test_choices_of_the_authors_are_options_and_change_nothing_else(
+    tiny: Any, cfformer_golden: Any, name: str, options: dict[str, Any]
+) -> None:
+    network, image = tiny(name, batch=2, conv_bias=False, **options)
+    plain, _ = tiny(name, conv_bias=False)
+    assert [output.shape for output in network(image)] == [output.shape for output in plain(image)]
+    network.double()
+    cfformer_golden.fill_trainable(network)
+    energy(network(image.double())).backward()
+    assert [key for key, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+    transformer = [stage.blocks[0].norm1.normalized_shape[0] for stage in network.transformer.stages]
+    skips = [fusion.xff.out.out_channels for fusion in network.fusions]
+    assert skips == (transformer if options.get("wide_skips") else PLANS[name][0]["features"][2:])
+    assert network.decoder.up_last == options.get("up_last", False)
+    windows = [
+        stage.blocks[0].windows(torch.empty(1, *[5] * (image.ndim - 2), 1), stage.window)
+        for stage in network.transformer.stages
+    ]
+    assert {w.padding_keys for w in windows} == {options.get("padding_keys", False)}
+    assert all((max(w.window) == 8) == options.get("padding_keys", False) for w in windows)
+    if "padding_keys" in options:
+        plain.load_state_dict(network.state_dict())
+
+
 def test_starts_as_its_shortcuts_and_learns_everywhere(tiny: Any) -> None:
     network, _ = tiny("3d, 4 stages")
     assert all(block.norm2.weight.abs().max() == 0 for level in network.levels for block in level)

@@ -13,16 +13,17 @@ from nnunet_ext.architectures import pretrained
 from nnunet_ext.architectures.cfformer import PRESETS, CFFormer, Preset
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size
 
-SIZE = Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8))
-WINDOWS = [(4, 4)] * 3 + [(2, 2)]  # timm's at 64 x 64: of the last grid, 2
+SIZE = Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8), 0.1)
+EDGE = 256  # whose grids windows of 8 divide
+WINDOWS = [(8, 8)] * 4
+RESNET34 = (3, 4, 6, 3)
 State = dict[str, torch.Tensor]
 
 
 def network_for(input_channels: int = 3, **options: Any) -> CFFormerReference:
-    """ResNet-10 beside a small Swin V2."""
+    """ResNet-34 beside a thin Swin V2."""
     torch.manual_seed(1)
-    sizes = {"cnn_widths": (64, 128, 256, 512), "cnn_blocks": (1, 1, 1, 1), "window": (4, 4)}
-    return CFFormer.reference(input_channels, 2, SIZE, **{**sizes, **options})
+    return CFFormer.reference(input_channels, 2, SIZE, **options)
 
 
 def timm_swin(embed: int = 16) -> Any:
@@ -30,20 +31,35 @@ def timm_swin(embed: int = 16) -> Any:
     module = pytest.importorskip("timm.models.swin_transformer_v2")
     torch.manual_seed(0)
     network = module.SwinTransformerV2(
-        img_size=64,
+        img_size=EDGE,
         embed_dim=embed,
         depths=SIZE.depths,
         num_heads=SIZE.heads,
-        window_size=4,
+        window_size=8,
         num_classes=10,
     )
+    return shaken(network)
+
+
+def torchvision_swin() -> Any:
+    """As CFFormer's authors build theirs, but thin."""
+    from torchvision.models import swin_transformer as module
+
+    torch.manual_seed(0)
+    parts = {"block": module.SwinTransformerBlockV2, "downsample_layer": module.PatchMergingV2}
+    depths, heads = list(SIZE.depths), list(SIZE.heads)
+    return shaken(module.SwinTransformer([4, 4], 16, depths, heads, [8, 8], num_classes=10, **parts))
+
+
+def shaken(network: Any) -> Any:
+    """With norms that do something, and biases."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network.eval()
 
 
-def timm_resnet(blocks: Sequence[int] = (1, 1, 1, 1)) -> Any:
+def timm_resnet(blocks: Sequence[int] = RESNET34) -> Any:
     module = pytest.importorskip("timm.models.resnet")
     torch.manual_seed(0)
     return module.ResNet(module.BasicBlock, blocks, zero_init_last=False).eval()
@@ -88,6 +104,10 @@ SPELLINGS: dict[str, Callable[[Mapping[str, torch.Tensor]], State]] = {
 }
 
 
+def own_keys(network: CFFormerReference, prefix: str) -> list[str]:
+    return sorted(key for key in network.state_dict() if key.startswith(prefix) and "_extra_state" not in key)
+
+
 def stages_of(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
     x, found = network.patch_embed(image), []
     for layer in network.layers:
@@ -101,12 +121,11 @@ def test_swin_v2_loads_from_every_spelling_and_computes_what_timm_computes(spell
     theirs = timm_swin().double()
     network = network_for().double().eval()
     report = network.load_pretrained("transformer", SPELLINGS[spelling](theirs.state_dict()))
-    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    image = torch.randn(1, 3, EDGE, EDGE, dtype=torch.float64)
     with torch.no_grad():
         for found, expected in zip(stages_of(network.transformer, image), stages_of(theirs, image), strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-    own = [key for key in network.state_dict() if key.startswith("transformer.") and "_extra_state" not in key]
-    assert sorted(report.loaded) == sorted(own)
+    assert sorted(report.loaded) == own_keys(network, "transformer.")
     assert report.parameters == sum(parameter.numel() for parameter in network.transformer.parameters())
     assert report.reshaped == []
     skipped = {
@@ -116,6 +135,57 @@ def test_swin_v2_loads_from_every_spelling_and_computes_what_timm_computes(spell
     }[spelling]
     assert {key for key in report.skipped if not key.startswith("layers.")} == skipped
     assert len(report.skipped) - len(skipped) == (3 * 8 + 4 if spelling == "authors" else 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (224, 224), (96, 160)])
+def test_torchvisions_swin_v2_loads_and_computes_what_it_computes_there_at_any_size(size: tuple[int, int]) -> None:
+    """At 224 grids are padded to whole windows, and the padding is attended to."""
+    theirs = torchvision_swin().double()
+    network = network_for().double().eval()
+    report = network.load_pretrained("transformer", theirs.state_dict(), windows=8)
+    image = torch.randn(1, 3, *size, dtype=torch.float64)
+    found = network.transformer.patch_embed(image)
+    expected = theirs.features[0](image)
+    with torch.no_grad():
+        for stage in range(4):
+            found = network.transformer.layers[stage](found)
+            for part in theirs.features[1 + 2 * stage - (stage > 0) : 2 + 2 * stage]:
+                expected = part(expected)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert sorted(report.loaded) == own_keys(network, "transformer.")
+    skipped = {key for key in report.skipped if not key.endswith(("coords_table", "position_index"))}
+    assert skipped == {"norm.weight", "norm.bias", "head.weight", "head.bias"}
+
+
+def test_torchvisions_files_tell_their_windows() -> None:
+    assert pretrained.swin_windows(torchvision_swin().state_dict()) == WINDOWS
+
+
+def test_biases_of_torchvision_and_timm_become_one_another() -> None:
+    stacked = pretrained.swin_names(torchvision_swin().state_dict())
+    split = pretrained.split_biases(stacked)
+    assert not any(key.endswith("qkv.bias") for key in split)
+    again = pretrained.stacked_biases(split)
+    key = "layers.1.blocks.0.attn.qkv.bias"
+    expected = stacked[key].clone()
+    expected[32:64] = 0  # of the key, which has none
+    assert torch.equal(again[key], expected)
+    assert again.keys() == stacked.keys()
+
+
+@pytest.mark.parametrize("part", ["cnn", "transformer"])
+@pytest.mark.parametrize("source", ["timm", "torchvision"])
+def test_reference_state_dicts_may_be_those_of_one_encoder(part: str, source: str) -> None:
+    if part == "cnn":
+        theirs = timm_resnet() if source == "timm" else pytest.importorskip("torchvision.models").resnet34()
+    else:
+        theirs = timm_swin() if source == "timm" else torchvision_swin()
+    network = network_for()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.load_reference_state_dict(theirs.state_dict())
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert {key.split(".")[0] for key in changed} == {part}
 
 
 def test_resnet_loads_and_computes_what_timm_computes() -> None:
@@ -202,8 +272,8 @@ def test_missing_unknown_and_misshapen_weights_are_refused_by_name(part: str, ke
 def test_weights_of_another_size_or_patch_are_refused() -> None:
     with pytest.raises(ValueError, match="instead of"):
         network_for().load_pretrained("transformer", timm_swin(embed=32).state_dict())
-    deeper = timm_resnet(blocks=(2, 1, 1, 1)).state_dict()
-    with pytest.raises(ValueError, match=r"unknown, such as layer1\.1"):
+    deeper = timm_resnet(blocks=(4, 4, 6, 3)).state_dict()
+    with pytest.raises(ValueError, match=r"unknown, such as layer1\.3"):
         network_for().load_pretrained("cnn", deeper)
     weights = timm_swin().state_dict()
     weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"][..., :2]
@@ -219,28 +289,29 @@ def test_an_encoder_that_is_not_there_takes_none() -> None:
         network_for().load_pretrained("decoder", {})
 
 
-def test_trained_windows_are_kept_with_the_weights_and_used(cfformer_golden: Any) -> None:
-    """At 96 x 96 with windows of 6, the bias of a distance is that of timm at windows of 4; rescaled without."""
-    theirs, network = timm_swin(), network_for(window=(6, 6)).eval()
-    network.load_pretrained("transformer", theirs.state_dict(), windows=WINDOWS)
-    assert network.transformer.trained_windows == WINDOWS
-    reloaded = network_for(window=(6, 6)).eval()
+def test_trained_windows_are_kept_with_the_weights_and_used() -> None:
+    """Weights trained with windows of 16: at 8, as here, the bias of a distance stays that of timm."""
+    theirs, network = timm_swin(), network_for().eval()
+    windows = [(16, 16)] * 3 + [(8, 8)]
+    network.load_pretrained("transformer", theirs.state_dict(), windows=windows)
+    assert network.transformer.trained_windows == windows
+    reloaded = network_for().eval()
     reloaded.load_state_dict(network.state_dict())
-    assert reloaded.transformer.trained_windows == WINDOWS
+    assert reloaded.transformer.trained_windows == windows
     module = pytest.importorskip("timm.models.swin_transformer_v2")
     wide = module.SwinTransformerV2(
-        img_size=96,
+        img_size=EDGE,
         embed_dim=16,
         depths=SIZE.depths,
         num_heads=SIZE.heads,
-        window_size=6,
-        pretrained_window_sizes=(4, 4, 4, 2),
+        window_size=8,
+        pretrained_window_sizes=(16, 16, 16, 8),
         num_classes=10,
     ).eval()
     wide.load_state_dict(theirs.state_dict(), strict=False)
-    image = torch.randn(1, 3, 96, 96)
+    image = torch.randn(1, 3, EDGE, EDGE)
     with torch.no_grad():
-        first = stages_of(reloaded.transformer, image)[0]  # the only grid that six divides
+        first = stages_of(reloaded.transformer, image)[0]
         torch.testing.assert_close(first, stages_of(wide, image)[0], rtol=1e-4, atol=1e-4)
         assert torch.equal(reloaded(image), network(image))
         reloaded.transformer.trained_windows = [None] * 4

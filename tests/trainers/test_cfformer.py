@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
+from nnunet_ext.architectures.cfformer_reference import SIZES, Size
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers import cfformer
 from nnunet_ext.trainers.losses import DiceCrossEntropyLoss
@@ -21,7 +25,8 @@ REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}
 
 @pytest.fixture
 def small_paper(monkeypatch):
-    """The published trainer at a size that a CPU trains."""
+    """The published trainer at a size that a CPU trains, with a thin transformer."""
+    monkeypatch.setitem(SIZES, "tiny", Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8), 0.2))
     monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "patch_size", (64, 64))
     monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "batch_size_of_paper", 2)
 
@@ -90,17 +95,18 @@ def test_rows_of_the_ablation_and_presets_are_networks_of_their_own(toy, make_tr
 )
 def test_the_published_network_trains_and_validates(toy, train, small_paper, log_of, options):
     toy(channels=3, **options)
-    trainer = train(f"{PAPER}_NoMirroring_tiny", "2d", checkpoints=False)
+    trainer = train(f"{PAPER}_NoMirroring", "2d", checkpoints=False)
     trainer.perform_actual_validation()
     assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
     assert "what differs from the paper: patches of images of" in log_of(trainer)
     assert "nnU-Net's normalisation instead of ImageNet's" in log_of(trainer)
-    assert "a transformer that starts at random" in log_of(trainer)
+    assert "random weights of the CNN and the transformer ('nnunet_ext pretrained' makes a start)" in log_of(trainer)
+    assert "our extension" not in log_of(trainer)
 
 
 def test_the_published_recipe(toy, make_trainer, small_paper):
     toy(channels=3)
-    trainer = make_trainer("nnUNetTrainerCFFormer_paper_tiny", "2d")
+    trainer = make_trainer("nnUNetTrainerCFFormer_paper", "2d")
     trainer.initialize()
     assert (trainer.num_epochs, trainer.configuration_manager.patch_size, trainer.batch_size) == (130, [64, 64], 2)
     assert isinstance(trainer.loss, DiceCrossEntropyLoss)
@@ -179,6 +185,76 @@ def test_the_published_form_has_no_size_large(toy, make_trainer, small_paper):
     toy(channels=3)
     with pytest.raises(UserError, match="no size large"):
         make_trainer(f"{PAPER}_large", "2d").initialize()
+
+
+def published(name: str, patch_size: tuple[int, int] = (64, 64), channels: int = 3):
+    """The network of a variant of the published trainer, without weights."""
+    manager = SimpleNamespace(patch_size=list(patch_size), normalization_schemes=["ZScoreNormalization"] * channels)
+    with torch.device("meta"):
+        return resolve(name).published_network(manager, channels, 2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "parameters", "drop_path"),
+    [("", 98_281_451, 0.2), ("_tiny", 98_281_451, 0.2), ("_small", 119_667_323, 0.3), ("_base", 184_815_801, 0.5)],
+)
+def test_the_published_network_is_that_of_the_size_tiny_unless_asked_otherwise(suffix, parameters, drop_path):
+    network = published(f"nnUNetTrainerCFFormer_paper{suffix}")
+    assert sum(p.numel() for p in network.parameters()) == parameters + 65  # two classes
+    assert network.transformer.stages[-1].blocks[-1].drop_path == pytest.approx(drop_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "idle"),
+    [
+        ("CNNOnly", ("transformer.", "fusion.")),
+        ("TransformerOnly", ("cnn.", "fusion.")),
+        ("PlainFusion", ("cfca", "u_to_v")),
+        ("CFCAOnly", ("u_to_v",)),
+        ("XFFOnly", ("cfca",)),
+    ],
+)
+def test_rows_of_the_papers_ablation_are_variants_of_the_published_trainer(suffix, idle):
+    names = [name for name, _ in published(f"nnUNetTrainerCFFormer_paper_{suffix}").named_parameters()]
+    assert names
+    assert not [name for name in names if any(part in name for part in idle)]
+
+
+@pytest.mark.parametrize("suffix", ["WideSkips", "UpLast", "PaddedWindows"])
+def test_choices_of_the_authors_are_refused_where_they_are_made_already(suffix):
+    with pytest.raises(UserError, match="is already - leave out that suffix"):
+        published(f"nnUNetTrainerCFFormer_paper_{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "part"), [("CNNOnly", "CNN"), ("TransformerOnly", "transformer")])
+def test_a_row_of_the_ablation_trains(toy, train, small_paper, log_of, suffix, part):
+    toy(channels=1)
+    trainer = train(f"{PAPER}_{suffix}", "2d", checkpoints=False)
+    assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
+    assert f"random weights of the {part} (" in log_of(trainer)
+    assert "1 image channels instead of 3, which is our extension" in log_of(trainer)
+
+
+@pytest.mark.parametrize(("patch", "fitting"), [((200, 224), "192 x 224"), ((16, 48), "32 x 64")])
+def test_patches_that_32_does_not_divide_are_refused_with_the_remedy(patch, fitting):
+    with pytest.raises(UserError, match=rf"multiples of 32; these plans have {patch[0]} x {patch[1]} - use {fitting}"):
+        published("nnUNetTrainerCFFormer_paper", patch)
+
+
+def test_checkpoints_of_the_earlier_paper_trainer_are_refused_for_what_they_are(
+    toy, train, make_trainer, small_paper, tmp_path
+):
+    toy(channels=3)
+    trainer = train(f"{PAPER}_NoMirroring", "2d")
+    file = Path(trainer.output_folder) / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["network_weights"]["decoder.stages.0.up.weight"] = torch.zeros(1)
+    torch.save(checkpoint, file)
+    with pytest.raises(UserError, match=r"paper of nnunet_ext 0\.1\.0 trained: .*not the authors' network") as error:
+        make_trainer(f"{PAPER}_NoMirroring", "2d", resume=True)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="not the authors' network"):  # as nnU-Net loads for prediction
+        trainer.network.load_state_dict(checkpoint["network_weights"])
 
 
 def test_plans_of_two_resolutions_are_refused_in_one_line(toy, make_trainer):

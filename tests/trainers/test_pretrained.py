@@ -11,13 +11,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torchvision import models
 
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.cli import main
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers import pretrained
 
-TRAINER = "nnUNetTrainerCFFormer_paper_1epochs_1its_1vits_tiny"
+TRAINER = "nnUNetTrainerCFFormer_paper_1epochs_1its_1vits"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_start_checkpoint_holds_both_encoders_and_the_stock_loader_takes_it(
     )
     printed = capsys.readouterr().out
     assert "216 tensors" in printed
-    assert "217 tensors" in printed
+    assert "205 tensors" in printed
     assert printed.splitlines()[-1].startswith("next: nnUNetv2_train 501 2d 0 -tr ")
     trainer = make_trainer(TRAINER, "2d", pretrained=str(tmp_path / "start.pth"))
     network = trainer.network
@@ -62,6 +63,46 @@ def test_a_start_checkpoint_holds_both_encoders_and_the_stock_loader_takes_it(
     key = "layers.2.blocks.5.attn.qkv.weight"
     assert torch.equal(network.transformer.state_dict()[key], swin_tiny[key])
     assert network.transformer.trained_windows == [(8, 8)] * 4
+
+
+def test_torchvisions_files_start_both_encoders_and_tell_their_window(command, tmp_path, make_trainer, capsys, log_of):
+    torch.manual_seed(0)
+    swin = models.swin_v2_t().state_dict()
+    swin = {key: value + 0.01 if value.is_floating_point() else value for key, value in swin.items()}
+    resnet = {key: value + 1 for key, value in models.resnet34().state_dict().items()}
+    torch.save(swin, tmp_path / "swin_v2_t-b137f0e2.pth")
+    torch.save(resnet, tmp_path / "resnet34-b627a593.pth")
+    arguments = ("--cnn", tmp_path / "resnet34-b627a593.pth", "--transformer", tmp_path / "swin_v2_t-b137f0e2.pth")
+    assert command(*arguments) == 0
+    assert "windows of training, one a stage: 8x8, 8x8, 8x8, 8x8" in capsys.readouterr().out
+    trainer = make_trainer(TRAINER, "2d", pretrained=str(tmp_path / "start.pth"))
+    started = trainer.network.transformer.state_dict()
+    assert torch.equal(started["layers.2.blocks.5.mlp.fc2.bias"], swin["features.5.5.mlp.3.bias"])
+    assert torch.equal(started["layers.3.blocks.0.attn.qkv.bias"], swin["features.7.0.attn.qkv.bias"])
+    assert torch.equal(trainer.network.cnn.bn1.weight, resnet["bn1.weight"])
+    assert trainer.encoders_that_start_at_random() == []
+
+
+def test_names_of_torchvision_fetch_what_the_authors_started_from(monkeypatch):
+    asked = []
+
+    def get_model(name, weights):
+        asked.append((name, weights))
+        return getattr(models, name)()
+
+    monkeypatch.setattr(models, "get_model", get_model)
+    weights, windows = pretrained.read_weights("torchvision:swin_v2_t", "transformer")
+    assert windows == [(8, 8)] * 4
+    assert "features.0.0.weight" in weights
+    assert "layer4.2.bn2.weight" in pretrained.read_weights("torchvision:resnet34", "cnn")[0]
+    assert asked == [("swin_v2_t", "IMAGENET1K_V1"), ("resnet34", "IMAGENET1K_V1")]
+
+    def offline(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setattr(models, "get_model", offline)
+    with pytest.raises(UserError, match=r"torchvision:resnet34 could not be fetched \(ConnectionError.*download them"):
+        pretrained.read_weights("torchvision:resnet34", "cnn")
 
 
 def test_the_same_command_writes_the_same_weights(command, resnet34, tmp_path):
@@ -134,7 +175,7 @@ def test_a_bad_file_is_one_line_that_names_it_and_nothing_is_written(
 def test_weights_of_another_size_name_the_remedy(command, swin_tiny, tmp_path, capsys):
     torch.save(swin_tiny, tmp_path / "swin.pth")
     arguments = ("--transformer", tmp_path / "swin.pth", "--window", 8)
-    assert command(*arguments, trainer="nnUNetTrainerCFFormer_paper") == 2
+    assert command(*arguments, trainer="nnUNetTrainerCFFormer_paper_small") == 2
     line = capsys.readouterr().err
     assert "not the weights of this Swin V2" in line
     assert "choose weights of the size that this trainer's network has" in line
@@ -143,7 +184,7 @@ def test_weights_of_another_size_name_the_remedy(command, swin_tiny, tmp_path, c
 def test_a_file_that_does_not_tell_its_windows_needs_them(command, swin_tiny, tmp_path, capsys):
     torch.save(swin_tiny, tmp_path / "swin.pth")
     assert command("--transformer", tmp_path / "swin.pth") == 2
-    assert "give --window, such as --window 8 for swinv2_base_window8_256" in capsys.readouterr().err
+    assert "give --window, such as --window 8 for swinv2_tiny_window8_256" in capsys.readouterr().err
     assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 12, 12, 6) == 0
     assert "windows of training, one a stage: 12x12, 12x12, 12x12, 6x6" in capsys.readouterr().out
     assert command("--transformer", tmp_path / "swin.pth", "--window", 12, 6) == 2
@@ -162,6 +203,8 @@ def test_a_configuration_that_the_trainer_refuses_gets_no_start(command, resnet3
     [
         ([], TRAINER, "no weights were named"),
         (["--cnn", "resnt34"], TRAINER, "did you mean .*resnet34"),
+        (["--transformer", "torchvision:swin_v2"], TRAINER, "no transformer 'swin_v2' - did you mean swin_v2_t"),
+        (["--cnn", "torchvision:vgg16"], TRAINER, "torchvision has no cnn 'vgg16' - choose from resnet101, .*resnet34"),
         (["--transformer", "vit_base_patch16_224"], TRAINER, "timm has no transformer 'vit_base_patch16_224'"),
         (["--cnn", "x.pth"], "nnUNetTrainer", "is no trainer of this plugin"),
         (["--cnn", "x.pth"], "nnUNetTrainerCFNet", "has no encoder with published weights"),

@@ -1,7 +1,7 @@
 """Two feature maps that exchange channels by attention between them (CFCA of CFFormer).
 
-Cross Feature Channel Attention, equations 1 to 8 of CFFormer (arXiv 2501.03629; Expert Systems with Applications), as
-described there; the official code was not read.
+Cross Feature Channel Attention, equations 1 to 8 of CFFormer (arXiv 2501.03629; Expert Systems with Applications). It
+computes what the authors' code does (``cfformer_reference.py`` tells which that is).
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def check_input(x: torch.Tensor, channels: int, divisors: Sequence[int]) -> None
             f"this network takes (batch, {channels} channels, {len(divisors)} spatial axes); got {tuple(x.shape)}"
         )
     if any(size % divisor for size, divisor in zip(x.shape[2:], divisors, strict=True)):
+        fitting = tuple(-(-size // divisor) * divisor for size, divisor in zip(x.shape[2:], divisors, strict=True))
         raise ValueError(
-            f"the strides of this network need sizes that are multiples of {tuple(divisors)}; got {tuple(x.shape[2:])}"
+            f"the strides of this network need sizes that are multiples of {tuple(divisors)}; got "
+            f"{tuple(x.shape[2:])}: pad to {fitting}"
         )

@@ -75,8 +75,11 @@ class LayerPlan:
     def dropout(self) -> nn.Module:
         return nn.Identity() if self.dropout_op is None else self.dropout_op(**(self.dropout_op_kwargs or {}))
 
-    def conv_blocks(self, count: int, channels: int, out_channels: int, kernel_size: PerAxis) -> nn.Module:
-        """``count`` of nnU-Net's blocks (convolution, dropout, norm, nonlinearity); none for 0 or fewer."""
+    def conv_blocks(
+        self, count: int, channels: int, out_channels: int | Sequence[int], kernel_size: PerAxis
+    ) -> nn.Module:
+        """``count`` of nnU-Net's blocks (convolution, dropout, norm, nonlinearity), with one width for all or one each;
+        none for 0 or fewer."""
         if count < 1:
             return nn.Identity()
         return StackedConvBlocks(

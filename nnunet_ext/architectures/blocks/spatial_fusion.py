@@ -1,8 +1,9 @@
 """Two feature maps joined by crossed convolutions (XFF of CFFormer).
 
-X-Spatial Feature Fusion, equations 9 to 11 of CFFormer (arXiv 2501.03629; Expert Systems with Applications), as
-described there; the official code was not read. The published form is three bare convolutions; in a plan's network norm
-and nonlinearity follow the last one (``norm_act``).
+X-Spatial Feature Fusion, equations 9 to 11 of CFFormer (arXiv 2501.03629; Expert Systems with Applications). The
+published form is three bare convolutions, and the result as wide as V; in a plan's network norm and nonlinearity follow
+the last one (``norm_act``). The authors' code joins U and V in the other order, which only permutes the last
+convolution's columns.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Z. Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution", CVPR 2022, doi 10.1109/CVPR52688.2022.01170.
 Keys of the state dict are timm's (``SwinTransformerV2``), shapes too in 2D. Differences from timm: any number of axes;
 merging by any strides; grids that windows do not divide are padded before the shift (``windows.py``); a window of one
-token gives no NaN; masks and position tables are never stored; the final norm and head are not built.
+token gives no NaN; masks and position tables are never stored; the final norm and head are not built. What torchvision
+does otherwise are options: ``padding_keys``, ``stacked_bias``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_ext.architectures.blocks.initialization import truncated_normal
 from nnunet_ext.architectures.blocks.window_attention import Tables, WindowAttention
 from nnunet_ext.architectures.blocks.windows import Windows
 
@@ -41,6 +43,8 @@ class SwinV2(nn.Module):
         trained_windows: of each stage, that loaded weights were trained with; None: whatever is used.
         drop_path: probability of leaving out the last block of a sample in training, rising linearly from 0.
         apart: see ``Windows.mask``.
+        padding_keys: see ``Windows.over``.
+        stacked_bias: see ``WindowAttention``.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class SwinV2(nn.Module):
         trained_windows: Sequence[Sequence[int] | None] | None = None,
         drop_path: float = 0.0,
         apart: float = -100.0,
+        padding_keys: bool = False,
+        stacked_bias: bool = False,
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(input_channels, widths[0], dimension, patch)
@@ -65,7 +71,7 @@ class SwinV2(nn.Module):
             merge = None if stage == 0 else PatchMerging(widths[stage - 1], width, merges[stage - 1])
             trained = None if trained_windows is None else trained_windows[stage]
             blocks = [
-                SwinV2Block(width, count, dimension, bool(block % 2), rate, trained, apart)
+                SwinV2Block(width, count, dimension, bool(block % 2), rate, trained, apart, padding_keys, stacked_bias)
                 for block, rate in enumerate(rates[sum(depths[:stage]) : sum(depths[: stage + 1])])
             ]
             self.layers.append(SwinStage(merge, blocks, window))
@@ -102,12 +108,9 @@ class SwinV2(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """As published: linear maps normal 0.02, truncated; each block begins as the identity."""
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, SwinV2Block):
+        """As its authors do: linear maps normal 0.02, truncated; each block begins as the identity."""
+        truncated_normal(module)
+        if isinstance(module, SwinV2Block):
             for parameter in (*module.norm1.parameters(), *module.norm2.parameters()):
                 nn.init.zeros_(parameter)
 
@@ -169,16 +172,14 @@ class SwinStage(nn.Module):
         for block in self.blocks:
             cast(SwinV2Block, block).attn.trained_window = window
 
-    def forward(self, x: torch.Tensor, window: Sequence[int] | None = None) -> torch.Tensor:
-        """``window`` is the target where the stage was built without one; None: of least padding."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.downsample(x)
-        target = window if self.window is None else self.window
         made: dict[bool, Tables] = {}  # within one forward pass: what follows from sizes is never kept
         for module in self.blocks:
             block = cast(SwinV2Block, module)
             if block.shifted not in made:
-                made[block.shifted] = block.attn.tables(block.windows(x, target))
-            x = block(x, target, made[block.shifted])
+                made[block.shifted] = block.attn.tables(block.windows(x, self.window))
+            x = block(x, self.window, made[block.shifted])
         return x
 
 
@@ -194,11 +195,14 @@ class SwinV2Block(nn.Module):
         drop_path: float = 0.0,
         trained_window: Sequence[int] | None = None,
         apart: float = -100.0,
+        padding_keys: bool = False,
+        stacked_bias: bool = False,
     ) -> None:
         super().__init__()
         self.shifted = shifted
         self.drop_path = drop_path
-        self.attn = WindowAttention(channels, heads, dimension, trained_window, apart)
+        self.padding_keys = padding_keys
+        self.attn = WindowAttention(channels, heads, dimension, trained_window, apart, stacked_bias)
         self.norm1 = nn.LayerNorm(channels)
         self.mlp = MLP(channels)
         self.norm2 = nn.LayerNorm(channels)
@@ -206,7 +210,8 @@ class SwinV2Block(nn.Module):
     def windows(self, x: torch.Tensor, window: Sequence[int] | None) -> Windows:
         """Over the grid of ``x``; ``window`` is the target along each axis, None: of least padding."""
         size = [int(edge) for edge in x.shape[1:-1]]
-        return Windows.over(size, least_padding_window(size) if window is None else window, self.shifted)
+        target = least_padding_window(size) if window is None else window
+        return Windows.over(size, target, self.shifted, self.padding_keys)
 
     def forward(
         self, x: torch.Tensor, window: Sequence[int] | None = None, tables: Tables | None = None

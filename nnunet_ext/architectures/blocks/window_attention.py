@@ -34,6 +34,8 @@ class WindowAttention(nn.Module):
         dimension: axes of a window.
         trained_window: window that loaded weights were trained with; None: whatever window is used.
         apart: added to the logits of tokens that a shift has brought together.
+        stacked_bias: True keeps the biases of query, key and value as one tensor, as torchvision does; the third of the
+            key, which is never used, is a part of it then. False: two tensors, as in timm.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class WindowAttention(nn.Module):
         dimension: int,
         trained_window: Sequence[int] | None = None,
         apart: float = -100.0,
+        stacked_bias: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -52,9 +55,10 @@ class WindowAttention(nn.Module):
         self.cpb_mlp = nn.Sequential(
             nn.Linear(dimension, POSITION_WIDTH), nn.ReLU(inplace=True), nn.Linear(POSITION_WIDTH, heads, bias=False)
         )
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(channels))
-        self.v_bias = nn.Parameter(torch.zeros(channels))
+        self.qkv = nn.Linear(channels, 3 * channels, bias=stacked_bias)
+        if not stacked_bias:
+            self.q_bias = nn.Parameter(torch.zeros(channels))
+            self.v_bias = nn.Parameter(torch.zeros(channels))
         self.proj = nn.Linear(channels, channels)
 
     def forward(
@@ -67,14 +71,18 @@ class WindowAttention(nn.Module):
             fused: force the fused kernel, or the attention written out; None: by the number of tokens.
             tables: of ``tables``, made before; None: made here.
         """
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = functional.linear(x, self.qkv.weight, bias)
+        qkv = functional.linear(x, self.qkv.weight, self._bias())
         qkv = qkv.unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)  # each B, windows, heads, tokens, C / heads
         # Half precision rounds a cosine times 100 by whole units.
         with without_autocast(x):
             query = functional.normalize(at_least_float32(query), dim=-1) * self._scale()
-            key = functional.normalize(at_least_float32(key), dim=-1)
+            key = at_least_float32(key)
+            if windows.padding_keys and windows.padded != windows.size:
+                # Keys of padding are zero, where the cosine has a gradient of up to 1e12: infinite in float16, and NaN
+                # once it meets the zero that the token is. Nothing is to be learnt from it.
+                key = key.masked_fill((key == 0).all(dim=-1, keepdim=True), 0.0)
+            key = functional.normalize(key, dim=-1)
             places, index, mask = self.tables(windows) if tables is None else tables
             added = self.position_bias(places, index)  # heads, tokens, tokens
             if mask is not None:
@@ -86,6 +94,14 @@ class WindowAttention(nn.Module):
     def _scale(self) -> torch.Tensor:
         # At use, not in the parameter: weights above the bound load, and get no gradient, as published.
         return self.logit_scale.clamp(max=LARGEST_SCALE).exp()
+
+    def _bias(self) -> torch.Tensor:
+        """Of query, key and value, one behind the other; the key has none."""
+        if self.qkv.bias is None:
+            query, value = self.q_bias, self.v_bias
+        else:
+            query, _, value = self.qkv.bias.chunk(3)
+        return torch.cat((query, torch.zeros_like(query), value))
 
     def position_bias(self, places: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """(heads, tokens, tokens), between 0 and 16."""

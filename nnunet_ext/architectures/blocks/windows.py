@@ -1,8 +1,8 @@
 """Windows of an n-dimensional grid of tokens: cutting, shifting, padding, and who may attend to whom.
 
 After Swin Transformer (Liu et al., ICCV 2021, doi 10.1109/ICCV48922.2021.00986), in any number of dimensions.
-Differences from it: a grid that the windows do not divide is padded at the end of its axes *before* the shift, and
-padded tokens are never attended to (published code leaves that to whoever pads).
+Difference from it: a grid that the windows do not divide is padded at the end of its axes *before* the shift, and
+padded tokens are never attended to. ``padding_keys`` gives what torchvision's code does instead.
 
 Everything follows from sizes alone, is made of Python integers and comparisons, and is never stored.
 """
@@ -28,18 +28,21 @@ class Windows:
         size: tokens of the grid along each axis.
         window: tokens of a window along each axis.
         shift: by how many tokens the windows are moved along each axis.
+        padding_keys: whether the tokens that padding adds are attended to like others.
     """
 
     size: tuple[int, ...]
     window: tuple[int, ...]
     shift: tuple[int, ...]
+    padding_keys: bool = False
 
     @classmethod
-    def over(cls, size: Sequence[int], target: Sequence[int], shifted: bool) -> Windows:
-        """Windows of at most ``target``; shifted by half of it on axes that hold more than one window."""
-        window = tuple(min(t, s) for t, s in zip(target, size, strict=True))
+    def over(cls, size: Sequence[int], target: Sequence[int], shifted: bool, padding_keys: bool = False) -> Windows:
+        """Windows of at most ``target``, or with ``padding_keys`` always of it: a smaller grid is padded to one window.
+        Shifted by half of the target on axes that hold more than one window."""
+        window = tuple(target if padding_keys else (min(t, s) for t, s in zip(target, size, strict=True)))
         shift = tuple(t // 2 if shifted and s > w else 0 for t, s, w in zip(target, size, window, strict=True))
-        return cls(tuple(size), window, shift)
+        return cls(tuple(size), window, shift, padding_keys)
 
     @property
     def padded(self) -> tuple[int, ...]:
@@ -52,8 +55,12 @@ class Windows:
         return prod(list(self.window))
 
     @property
+    def hides_padding(self) -> bool:
+        return self.padded != self.size and not self.padding_keys
+
+    @property
     def needs_mask(self) -> bool:
-        return self.padded != self.size or any(self.shift)
+        return self.hides_padding or any(self.shift)
 
     def cut(self, x: torch.Tensor) -> torch.Tensor:
         """(B, *size, C) -> (B, number of windows, tokens, C)."""
@@ -86,7 +93,7 @@ class Windows:
         """What is added to the logits: (number of windows, tokens, tokens), or None where nothing is.
 
         Tokens that a shift has brought together from opposite ends get ``apart``. A padded token is attended to by
-        itself alone.
+        itself alone, unless ``padding_keys`` is set.
 
         Args:
             like: device and dtype.
@@ -111,7 +118,7 @@ class Windows:
         labels = still.cut(labels)[0, :, :, 0]
         real = still.cut(real)[0, :, :, 0]
         mask = (labels.unsqueeze(1) != labels.unsqueeze(2)).to(like.dtype) * apart
-        if self.padded == self.size:
+        if not self.hides_padding:
             return mask
         itself = torch.eye(self.tokens, dtype=torch.bool, device=like.device)
         return mask.masked_fill(~(real.unsqueeze(1) | itself), NEVER)

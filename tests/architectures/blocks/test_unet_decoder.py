@@ -91,3 +91,43 @@ def test_lists_of_other_lengths_are_refused(plan_arguments: Any) -> None:
     decoder = own_decoder(plan, True)
     with pytest.raises(ValueError, match=r"shorter|longer"):
         decoder([torch.randn(1, 16, 8, 8), torch.randn(1, 32, 4, 4)])
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_up_last_convolves_the_bottleneck_and_narrows_before_it_up_samples(name: str, plan_arguments: Any) -> None:
+    """The order of CFFormer's authors, written out here level by level."""
+    changes, size = PLANS[name]
+    plan = plan_arguments(**changes)
+    torch.manual_seed(0)
+    decoder = own_decoder(plan, True, up_last=True).double()
+    features, strides = plan["features_per_stage"], plan["strides"]
+    skips, edges = [], list(size)
+    for width, stride in zip(features, strides, strict=True):
+        edges = [edge // step for edge, step in zip(edges, stride, strict=True)]
+        skips.append(torch.randn(2, width, *edges, dtype=torch.float64))
+    *above, x = skips
+    expected = []
+    x = decoder.stages[0](x)
+    for number, skip in enumerate(reversed(above)):
+        x = decoder.transpconvs[number](x)
+        assert x.shape == skip.shape, "as wide as the skip that it meets"
+        x = decoder.stages[number + 1](torch.cat((skip, x), dim=1))
+        expected.insert(0, decoder.seg_layers[number](x))
+    for found, wanted in zip(decoder(skips), expected, strict=True):
+        assert torch.equal(found, wanted)
+    for number, stage in enumerate(decoder.stages):
+        *first, last = [block.conv.out_channels for block in stage.convs]
+        entering = stage.convs[0].conv.in_channels
+        assert first == [entering] * len(first), "all but the last convolution keep what enters"
+        assert last == features[max(0, len(features) - 2 - number)]
+    torch.stack([output.square().mean() for output in decoder(skips)]).sum().backward()
+    assert [key for key, parameter in decoder.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_single_head_is_that_of_the_finest_level(plan_arguments: Any) -> None:
+    plan = plan_arguments(dimension=2)
+    decoder = own_decoder(plan, False, single_head=True)
+    skips = [torch.randn(1, width, 16 // 2**level, 16) for level, width in enumerate(plan["features_per_stage"])]
+    skips = [skip[..., : 16 // 2**level] for level, skip in enumerate(skips)]
+    assert [head.in_channels for head in decoder.seg_layers] == [plan["features_per_stage"][0]]
+    assert decoder(skips).shape == (1, 3, 16, 16)

@@ -198,3 +198,25 @@ def test_no_other_window_in_range_pads_less() -> None:
             if edge >= least:
                 assert chosen >= least
                 assert -edge % chosen == min(-edge % window for window in range(least, min(edge, most) + 1)), edge
+
+
+def test_padding_may_be_attended_to_in_windows_that_are_never_clipped() -> None:
+    """As torchvision has it: 2 x 9 tokens in windows of 4 x 4."""
+    hidden = Windows.over((2, 9), (4, 4), shifted=True)
+    kept = Windows.over((2, 9), (4, 4), shifted=True, padding_keys=True)
+    assert (hidden.window, hidden.padded) == ((2, 4), (2, 12))
+    assert (kept.window, kept.padded, kept.shift) == ((4, 4), (4, 12), (0, 2)), "no shift where one window is all"
+    like = torch.zeros(())
+    assert Windows.over((2, 9), (4, 4), shifted=False, padding_keys=True).mask(like, -100.0) is None
+    mask = kept.mask(like, -100.0)
+    assert set(mask.flatten().tolist()) == {0.0, -100.0}, "labels know nothing of the padding"
+    assert hidden.mask(like, -100.0).min() == NEVER
+    x = torch.randn(1, 2, 9, 3)
+    assert torch.equal(kept.join(kept.cut(x)), x)
+
+
+def test_without_padding_both_kinds_of_windows_are_the_same() -> None:
+    for shifted in (False, True):
+        hidden, kept = (Windows.over((8, 16), (8, 8), shifted, padding_keys=keys) for keys in (False, True))
+        masks = [windows.mask(torch.zeros(()), -100.0) for windows in (hidden, kept)]
+        assert masks[0] is masks[1] is None if not shifted else torch.equal(*masks)
