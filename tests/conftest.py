@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -389,3 +390,17 @@ def _flat(labels: Mapping[str, Any]) -> list[int]:
 def pickle_round_trip() -> Callable[[Any], Any]:
     """Pickles and unpickles an object, as nnU-Net's worker pools do."""
     return lambda thing: pickle.loads(pickle.dumps(thing))
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Ends a test that hangs, such as in opening a pipe that nobody writes to."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError("hung")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

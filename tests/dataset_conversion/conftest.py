@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,20 +184,6 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real images here (NNUNET_EXT_TEST_DATA)")
     return folder
-
-
-@pytest.fixture
-def time_limit() -> Iterator[None]:
-    """Ends a test that hangs, such as in opening a pipe that nobody writes to."""
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError("hung")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shlex
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,20 +34,6 @@ HOSTILE: tuple[Any, ...] = (
     "**x", "[", "(?P<", "%s{0.__class__}", "a\x1b[2Jb", "a\u202eb", "\ud800", "x" * 300, [], {}, [[]], [None],
     ["x"] * 9, {"": ""}, {"\x1b": [{}]}, COMMAND, -1e308, "-rf",
 )  # fmt: skip
-
-
-@pytest.fixture
-def no_hang() -> Iterator[None]:
-    """Ends a test that waits for a pipe or reads without end."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("the doctor hangs")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -121,7 +106,7 @@ def test_only_findings_come_out_of_changed_files(dataset: Path, name: str) -> No
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "folder", "link to itself"])
 def test_what_is_no_regular_file_is_one_problem_and_is_not_waited_for(
-    dataset: Path, no_hang: None, name: str, kind: str
+    dataset: Path, time_limit: None, name: str, kind: str
 ) -> None:
     file = dataset / name
     file.unlink()
@@ -303,14 +288,14 @@ def provenance(*files: Any) -> dict[str, Any]:
         provenance(record(of=[])),
     ],
 )
-def test_a_record_that_is_none_of_ours_is_a_finding(dataset: Path, no_hang: None, content: Any) -> None:
+def test_a_record_that_is_none_of_ours_is_a_finding(dataset: Path, time_limit: None, content: Any) -> None:
     (dataset / RAW / "provenance.json").write_text(json.dumps(content))
     (found,) = check_files(7)
     assert found.status == "problem"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes in the tree of files")
-def test_a_record_or_a_recorded_file_that_is_a_pipe_is_not_waited_for(dataset: Path, no_hang: None) -> None:
+def test_a_record_or_a_recorded_file_that_is_a_pipe_is_not_waited_for(dataset: Path, time_limit: None) -> None:
     file = dataset / RAW / "provenance.json"
     os.mkfifo(file)
     assert [found.status for found in check_files(7)] == ["problem"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 
 import numpy as np
 import pandas as pd
@@ -28,20 +27,6 @@ HOSTILE = (
     None, True, -1, 1 << 62, 10**400, 0.5, float("nan"), "", "..", "/x", "x\x00y", "**x", ".[", "{0.__class__}",
     "a\x1b", "a\u202eb", "x" * 300, [], [[]], [1 << 62], {}, {"": []},
 )  # fmt: skip
-
-
-@pytest.fixture
-def no_hang():
-    """Ends a test that waits for a pipe or reads without end."""
-
-    def stop(*_):
-        raise TimeoutError("a file is waited for")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -79,7 +64,7 @@ def test_a_changed_dataset_json_gives_a_table_or_one_line(folders, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes and devices in the tree of files")
 @pytest.mark.parametrize("kind", ["pipe", "endless device", "deep"])
-def test_a_dataset_json_that_cannot_end_is_refused(tmp_path, no_hang, kind):
+def test_a_dataset_json_that_cannot_end_is_refused(tmp_path, time_limit, kind):
     file = tmp_path / "dataset.json"
     if kind == "pipe":
         os.mkfifo(file)
