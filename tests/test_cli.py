@@ -38,9 +38,10 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 
 
 def test_unknown_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctr"]) == 2
-    line = "error: unknown command 'doctr' - did you mean doctor? 'nnunet_ext -h' lists the commands\n"
-    assert capsys.readouterr().err == line
+    assert main(["covert"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: unknown command 'covert' - did you mean convert")
+    assert line.endswith("? 'nnunet_ext -h' lists the commands\n")
 
 
 def test_an_unknown_command_cannot_steer_the_screen(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,7 +169,7 @@ def test_a_users_own_trainer_is_named_with_its_folder(three_folders: Path, monke
 def test_unknown_suffix_is_a_problem(three_folders: Path) -> None:
     (found,) = trainers.check_trainers(["nnUNetTrainerCFNet_50epoch"])
     assert found.status == "problem"
-    assert "epochs" in found.text, "the message lists the known suffixes"
+    assert "epochs" in found.remedy, "the remedy lists the known suffixes"
 
 
 def test_exit_code_tells_whether_something_is_wrong(
