@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.shown import joined
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 #: environment variables that name nnU-Net's folders, in the order in which a dataset passes through them
@@ -65,12 +66,14 @@ def dataset_name(dataset_id: int, variables: Iterable[str] = (RAW, PREPROCESSED)
     Raises:
         UserError: a folder of nnU-Net is not set; no dataset, or two, of that id.
     """
-    searched = []
-    for variable in variables:
-        folder = nnunet_folder(variable)
-        if folder is None:
-            raise UserError(f"{variable} is not set", remedy=f"export {variable}=FOLDER")
-        searched.append(folder)
+    variables = tuple(variables)
+    unset = [variable for variable in variables if nnunet_folder(variable) is None]
+    if unset:
+        raise UserError(
+            f"{joined(unset)} {'is' if len(unset) == 1 else 'are'} not set",
+            remedy=f"export {' '.join(f'{variable}=FOLDER' for variable in unset)}",
+        )
+    searched = [folder for folder in map(nnunet_folder, variables) if folder is not None]
     names = {path.name for folder in searched for path in dataset_folders(folder, dataset_id)}
     if len(names) != 1:
         found = f"there are {', '.join(sorted(names))}" if names else "there is none"

@@ -39,6 +39,11 @@ def abridged(text: str, longest: int = 100) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}... ({len(text)} characters)"
 
 
+def joined(names: Sequence[str]) -> str:
+    """``"a, b and c"``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def command(words: Iterable[object]) -> str:
     """A line to copy into a shell: every word quoted where it needs it, so that the shell reads it as that word."""
     return " ".join(shlex.quote(printable(str(word))) for word in words)

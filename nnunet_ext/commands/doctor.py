@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from nnunet_ext.doctor.finding import Finding
+from nnunet_ext.quiet import quiet_torch
 from nnunet_ext.shown import printable
 
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunet_ext.doctor import environment, nnunet_folders
 
+    quiet_torch()
     faults = list(environment.check_imports())
     parts: list[tuple[str, Iterable[Finding]]] = [
         ("packages", environment.check_packages()),

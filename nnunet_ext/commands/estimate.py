@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from nnunet_ext.quiet import quiet_torch
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of a planned dataset")
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    quiet_torch()
     from nnunet_ext.planning import gpu
     from nnunet_ext.planning.make_plans import check_target
     from nnunet_ext.planning.table import render, render_parts

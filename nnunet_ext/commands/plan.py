@@ -7,6 +7,8 @@ import json
 import sys
 from contextlib import nullcontext
 
+from nnunet_ext.quiet import quiet_torch
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of the dataset")
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    quiet_torch()
     from nnunet_ext.folders import dataset_name, default_processes
     from nnunet_ext.planning import make_plans, plan_text
     from nnunet_ext.planning.plan_facts import facts_of

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 
 def run(argv: Sequence[str]) -> int:
-    from nnunet_ext.trainers import fallback, trust
+    from nnunet_ext.trainers import device, fallback, trust
 
-    return fallback.run(
-        "nnunetv2.inference.predict_from_raw_data:predict_entry_point",
-        "nnunet_ext predict",
-        trust.checked_prediction(argv),
-    )
+    program = "nnunet_ext predict"
+    if trust.asks_for_help(argv):
+        print(trust.HELP.format(program=program, stock="nnUNetv2_predict"), flush=True)
+    arguments = trust.checked_prediction(argv)
+    device.require_named_device(arguments)
+    return fallback.run("nnunetv2.inference.predict_from_raw_data:predict_entry_point", program, arguments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nnunet_ext.quiet import quiet_torch
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="of a planned dataset")
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    quiet_torch()
     from nnunet_ext.shown import command, printable
     from nnunet_ext.trainers.pretrained import start_checkpoint
 

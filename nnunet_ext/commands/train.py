@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 
 def run(argv: Sequence[str]) -> int:
-    from nnunet_ext.trainers import fallback, trust
+    from nnunet_ext.trainers import device, fallback, trust
 
+    program = "nnunet_ext train"
+    if trust.asks_for_help(argv):
+        print(trust.HELP.format(program=program, stock="nnUNetv2_train"), flush=True)
     arguments = trust.checked_training(argv)
-    return fallback.run("nnunetv2.run.run_training:run_training_entry", "nnunet_ext train", arguments)
+    device.require_named_device(arguments)
+    return fallback.run("nnunetv2.run.run_training:run_training_entry", program, arguments)

@@ -6,30 +6,59 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
 from nnunet_ext.folders import VARIABLES, nnunet_folder
-from nnunet_ext.shown import command
+from nnunet_ext.shown import command, joined
 
 MIN_FREE_GIB = 20
 
 
 def check_folders() -> Iterator[Finding]:
     """Set, existing, writable, with space; and one dataset name an id."""
+    unset = [name for name in VARIABLES if nnunet_folder(name) is None]
+    absent = [name for name in VARIABLES if _is_absent(nnunet_folder(name))]
+    if unset or absent:
+        yield _to_make(unset, absent)
     for name in VARIABLES:
-        yield from guarded(_folder(name))
+        if name not in (*unset, *absent):
+            yield from guarded(_folder(name))
     yield from guarded(_one_name_per_id())
     yield from _settings()
 
 
+def _is_absent(folder: Path | None) -> bool:
+    """Whether the folder is set and nothing is there, so that it can be made."""
+    return folder is not None and not os.path.lexists(folder)
+
+
+def _to_make(unset: Sequence[str], absent: Sequence[str]) -> Finding:
+    """One problem and one line to type for all folders that are not set or not there.
+
+    New folders are proposed below the current one, under the names of README.
+    """
+    said, words = [], []
+    if unset:
+        said.append(f"{joined(unset)} {'is' if len(unset) == 1 else 'are'} not set")
+    if absent:
+        named = [f"{name} = {nnunet_folder(name)}" for name in absent]
+        said.append(f"{joined(named)} {'does' if len(absent) == 1 else 'do'} not exist")
+    own = {name: name.removeprefix("nnUNet_") for name in unset}
+    words.append(command(["mkdir", "-p", *own.values(), *(str(nnunet_folder(name)) for name in absent)]))
+    if own:
+        exported = " ".join(f'{name}="$PWD/{folder}"' for name, folder in own.items())
+        words.append(f"export {exported}")
+    return problem("; ".join(said), " && ".join(words))
+
+
 def _folder(name: str) -> Iterator[Finding]:
+    """Of a folder that is set, and where something is."""
     folder = nnunet_folder(name)
-    if folder is None:
-        yield problem(f"{name} is not set", f"export {name}=/your/{name} (a folder that you may write to)")
-        return
+    assert folder is not None
     if not folder.is_dir():
-        yield problem(f"{name} = {folder} is not a folder", command(["mkdir", "-p", folder]))
+        yield problem(f"{name} = {folder} is not a folder", f"give {name} the path of a folder that you may write to")
         return
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +14,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_ext import __version__
-from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.planning.from_plans import from_configuration
 from nnunet_ext.planning.private_torch import uncompiled
 from nnunet_ext.trainers import (
@@ -28,6 +25,7 @@ from nnunet_ext.trainers import (
     training_state,
     training_step,
 )
+from nnunet_ext.trainers.device import require_device
 from nnunet_ext.trainers.losses import Float32Loss, loss_of
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.schedules import EpochSchedule
@@ -58,6 +56,7 @@ class BaseTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
     ) -> None:
+        require_device(device.type)
         super().__init__(self.adapted_plans(plans, configuration), configuration, fold, dataset_json, device)
         recipe = self.recipe
         self.initial_lr = recipe.learning_rate
@@ -105,7 +104,7 @@ class BaseTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         if self.recipe.seed is not None:
             seeding.seed_everything(self.recipe.seed)
-        with self._memory_advice():
+        with memory_line.advised(self):
             super().initialize()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, EpochSchedule]:
@@ -200,27 +199,15 @@ class BaseTrainer(nnUNetTrainer):
         Raises:
             UserError: the GPU has no memory left.
         """
-        with self._memory_advice():
+        with memory_line.advised(self):
             return training_step.optimizer_step(self, batch)
 
-    @contextmanager
-    def _memory_advice(self) -> Iterator[None]:
-        """Running out of memory ends with the command that helps instead of a bare trace."""
-        try:
-            yield
-        except torch.cuda.OutOfMemoryError as error:
-            raise UserError(
-                f"out of memory at patch {list(self.configuration_manager.patch_size)}, batch {self.batch_size}: "
-                f"{reason_of(error)}",
-                remedy=memory_line.advice(self),
-            ) from error
-
     def validation_step(self, batch: dict) -> dict:
-        with self._memory_advice(), training_step.autocast(self.device, self.recipe.bf16):
+        with memory_line.advised(self), training_step.autocast(self.device, self.recipe.bf16):
             return super().validation_step(batch)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        with self._memory_advice():
+        with memory_line.advised(self):
             super().perform_actual_validation(save_probabilities)
 
     def bare_network(self) -> nn.Module:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_ext._startup import register
+from nnunet_ext.quiet import quiet_torch
 
 # As torchvision declares them itself; only its registration of shape functions needs them, no trainer calls them.
 OPERATOR_SCHEMAS = (
@@ -51,6 +52,7 @@ def run(entry_point: str, program: str, arguments: Sequence[str]) -> int:
         program: shown in its help.
         arguments: handed on unchanged.
     """
+    quiet_torch()
     register()
     make_torchvision_importable()
     module, function = entry_point.split(":")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nnunet_ext.errors import reason_of
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
 from nnunet_ext.planning.plans_file import OURS
@@ -49,6 +51,23 @@ def first_line(trainer: Any) -> str:
         return said
     said += f", {available / gpu.GB:.1f} GB available"
     return said if needed <= available else f"WARNING: {said}, so it may not fit. {advice(trainer, needed)}"
+
+
+@contextmanager
+def advised(trainer: Any) -> Iterator[None]:
+    """Running out of memory ends with the command that helps instead of a bare trace.
+
+    Raises:
+        UserError: the GPU has no memory left.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory at patch {list(trainer.configuration_manager.patch_size)}, batch {trainer.batch_size}: "
+            f"{reason_of(error)}",
+            remedy=advice(trainer),
+        ) from error
 
 
 def advice(trainer: Any, needed: float | None = None) -> str:

@@ -12,11 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext import forms
+from nnunet_ext import folders, forms
 from nnunet_ext.errors import UserError
 from nnunet_ext.forms import check_form
 from nnunet_ext.nnunet_json import read_dataset_json, read_splits
 from nnunet_ext.planning.plans_file import FLAG, REMEDY, read_plans, refuse_foreign_classes
+from nnunet_ext.shown import abridged
+
+#: what our commands show above nnU-Net's own help, which knows nothing of the option
+HELP = (
+    "{program} takes the arguments of {stock}, which are shown below, and one of its own:\n"
+    f"  {FLAG}  do not look at plans, folds and checkpoints before nnU-Net opens them; without it, those that could\n"
+    "           run foreign code or reach other folders are refused in one line (docs/trainers.md)\n"
+)
 
 
 def checked_training(argv: Sequence[str]) -> list[str]:
@@ -26,7 +34,7 @@ def checked_training(argv: Sequence[str]) -> list[str]:
         UserError: plans that name other classes, or a checkpoint that holds more than tensors and plain types.
     """
     arguments = [argument for argument in argv if argument != FLAG]
-    if FLAG in argv or _asks_for_help(argv):
+    if FLAG in argv or asks_for_help(argv):
         return arguments
     parser = _parser()
     for name in ("dataset", "configuration", "fold"):
@@ -53,7 +61,7 @@ def checked_training(argv: Sequence[str]) -> list[str]:
 def checked_prediction(argv: Sequence[str]) -> list[str]:
     """The same for ``nnUNetv2_predict``: the model's plans, and the checkpoint of each fold."""
     arguments = [argument for argument in argv if argument != FLAG]
-    if FLAG in argv or _asks_for_help(argv):
+    if FLAG in argv or asks_for_help(argv):
         return arguments
     parser = _parser()
     parser.add_argument("-d")
@@ -70,7 +78,8 @@ def checked_prediction(argv: Sequence[str]) -> list[str]:
     return arguments
 
 
-def _asks_for_help(argv: Sequence[str]) -> bool:
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether nnU-Net will show its help and do nothing."""
     return "-h" in argv or "--help" in argv
 
 
@@ -85,10 +94,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dataset_folder(variable: str, dataset: str) -> Path:
-    from nnunetv2 import paths
+    """
+    Raises:
+        UserError: one of nnU-Net's folders is not set; no dataset, or two, of that id; a name that is none.
+    """
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    return Path(getattr(paths, variable), maybe_convert_to_dataset_name(dataset))
+    if dataset.isdecimal():
+        known = tuple(name for name in folders.VARIABLES if folders.nnunet_folder(name) is not None)
+        name = folders.dataset_name(int(dataset), known or folders.VARIABLES)
+    else:
+        try:
+            name = maybe_convert_to_dataset_name(dataset)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"'{abridged(dataset)}' names no dataset",
+                remedy="give its id, or its folder's name: Dataset137_BraTS2021",
+            ) from error
+    folder = folders.nnunet_folder(variable)
+    if folder is None:
+        raise UserError(f"{variable} is not set", remedy=f"export {variable}=FOLDER")
+    return folder / name
 
 
 def _model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> Path:

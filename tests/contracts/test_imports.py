@@ -23,6 +23,7 @@ GROUND = {
     "lookup",
     "nnunet_json",
     "progress",
+    "quiet",
     "shown",
     "__version__",
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +128,57 @@ def test_unset_folder(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert texts(nnunet_folders.check_folders(), "problem") == ["nnUNet_raw is not set"]
 
 
+def test_one_remedy_makes_and_exports_all_three_folders_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (found,) = [each for each in nnunet_folders.check_folders() if each.status == "problem"]
+    # typed as printed, in a folder whose name needs quotes, nothing is left to say
+    here = tmp_path / "my work"
+    here.mkdir()
+    typed = f"{found.remedy} && env"
+    printed = subprocess.run(["sh", "-c", typed], cwd=here, capture_output=True, text=True, check=True).stdout
+    for line in printed.splitlines():
+        if line.startswith(VARIABLES):
+            monkeypatch.setenv(*line.split("=", 1))
+    assert not texts(nnunet_folders.check_folders(), "problem")
+    assert {Path(os.environ[name]).parent for name in VARIABLES} == {here}
+
+
+def test_folders_that_are_set_and_not_there_join_that_remedy(
+    three_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", str(three_folders / "a b"))
+    monkeypatch.delenv("nnUNet_results")
+    (found,) = [each for each in nnunet_folders.check_folders() if each.status == "problem"]
+    assert found.text == f"nnUNet_results is not set; nnUNet_raw = {three_folders / 'a b'} does not exist"
+    assert found.remedy == f"mkdir -p results '{three_folders / 'a b'}' && export nnUNet_results=\"$PWD/results\""
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_to_be_made(
+    three_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (three_folders / "file").touch()
+    monkeypatch.setenv("nnUNet_raw", str(three_folders / "file"))
+    (found,) = [each for each in nnunet_folders.check_folders() if each.status == "problem"]
+    assert "is not a folder" in found.text
+    assert "mkdir" not in found.remedy
+
+
+def test_no_warning_of_torch_stands_between_the_findings(three_folders: Path) -> None:
+    script = (
+        "import warnings, sys\n"
+        "from nnunet_ext.quiet import quiet_torch\n"
+        "quiet_torch()\n"
+        "warn = lambda module: warnings.warn_explicit('old', FutureWarning, 'file.py', 1, module=module)\n"
+        "warn('torch.jit._script'), warn('torch'), warn('torchvision.ops')\n"
+        "sys.exit(__import__('nnunet_ext.cli').cli.main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.count("FutureWarning") == 1, "only that of another library"
+
+
 def test_folder_without_write_permission(three_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**options: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -179,4 +232,4 @@ def test_exit_code_tells_whether_something_is_wrong(
     assert json.loads(capsys.readouterr().out)["problems"] == 0
     monkeypatch.delenv("nnUNet_results")
     assert main(["doctor"]) == 1
-    assert "-> export nnUNet_results=" in capsys.readouterr().out
+    assert "-> mkdir -p results && export nnUNet_results=" in capsys.readouterr().out

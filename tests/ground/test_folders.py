@@ -25,6 +25,14 @@ def test_an_unset_or_empty_variable_names_no_folder(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(RAW, "")
     assert nnunet_folder(RAW) is None
     with pytest.raises(UserError, match="nnUNet_raw is not set - export nnUNet_raw=FOLDER"):
+        dataset_name(1, [RAW])
+
+
+def test_all_folders_that_are_not_set_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (RAW, PREPROCESSED):
+        monkeypatch.delenv(variable, raising=False)
+    line = "nnUNet_raw and nnUNet_preprocessed are not set - export nnUNet_raw=FOLDER nnUNet_preprocessed=FOLDER"
+    with pytest.raises(UserError, match=line):
         dataset_name(1)
 
 
