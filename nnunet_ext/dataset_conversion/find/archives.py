@@ -6,25 +6,14 @@ extracted, after its size was checked. An archive is never trusted: all members 
 
 from __future__ import annotations
 
-import stat
-import tarfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from nnunet_ext.dataset_conversion.find.archive_kinds import broken_is_an_error, kind, refuse_unsupported
-from nnunet_ext.dataset_conversion.find.archive_rules import (
-    check_expansion,
-    check_new,
-    check_space,
-    no_regular_file,
-    safe_name,
-)
-from nnunet_ext.dataset_conversion.find.tar_header import TarHeader
+from nnunet_ext.dataset_conversion.find.archive_kinds import broken_is_an_error, refuse_unsupported
+from nnunet_ext.dataset_conversion.find.archive_rules import Budget, check_space
+from nnunet_ext.dataset_conversion.find.members import Member, contents
 from nnunet_ext.dataset_conversion.writing import cannot_write
 from nnunet_ext.errors import UserError
 from nnunet_ext.progress import Progress
@@ -32,87 +21,61 @@ from nnunet_ext.progress import Progress
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Member:
-    """A regular file in an archive; ``offset`` is that of its first byte in an uncompressed tar, -1 elsewhere."""
-
-    name: str
-    size: int
-    offset: int = -1
-
-
 def members(path: Path) -> list[Member]:
-    """All regular files of an archive on disk.
+    """All regular files of an archive on disk that are no junk.
 
     Raises:
-        UserError: ARC01 to ARC06.
+        UserError: ARC01 to ARC06; NAM04 if two names are equal or differ only by case.
     """
-    refuse_unsupported(path)
-    with broken_is_an_error(path):
-        if kind(path) == "zip":
-            with zipfile.ZipFile(path) as archive:
-                return list(_zip_members(archive, path, path.stat().st_size))
-        compressed = kind(path) != "tar"
-        with tarfile.open(path, "r:*", tarinfo=TarHeader) as archive_tar:
-            return list(_tar_members(archive_tar, path, compressed, path.stat().st_size))
+    with broken_is_an_error(str(path)), path.open("rb") as stream:
+        refuse_unsupported(stream, str(path))
+        size = path.stat().st_size
+        found = contents(stream, str(path), size, Budget(size, str(path)))
+        return [member for member, _ in found if not member.junk]
 
 
-def members_of_nested(path: Path, inner: str) -> list[Member]:
-    """Regular files of an archive that is itself a member of a zip or tar, without extracting it.
+def extract(path: Path, shown: str, target: Path, budget: Budget) -> list[Member]:
+    """Extract the regular files of a compressed tar below ``target``, but for junk.
+
+    Args:
+        path: the tar.
+        shown: the tar as messages name it.
+        target: a folder.
+        budget: how much the tar may expand to.
+
+    Returns:
+        The members, junk among them, in their order.
 
     Raises:
-        UserError: ARC01 to ARC05.
+        UserError: ARC01 to ARC04, NAM04, OUT04.
     """
-    with broken_is_an_error(path), _open_member(path, inner) as (stream, size):
-        if inner.lower().endswith(".zip"):
-            with zipfile.ZipFile(stream) as archive:
-                return list(_zip_members(archive, path, size))
-        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=TarHeader) as archive_tar:
-            return list(_tar_members(archive_tar, path, True, size))
-
-
-def extract_nested(path: Path, inner: str, target: Path) -> Path:
-    """Copy one member, itself an archive, to ``target`` and return its path there.
-
-    Raises:
-        UserError: ARC01, ARC04.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    with broken_is_an_error(path), _open_member(path, inner) as (stream, size):
-        check_space(path, size, target)
-        copy = target / inner.rsplit("/", 1)[-1]
-        _copy(stream, copy)
-    return copy
-
-
-def extract(path: Path, target: Path) -> None:
-    """Extract the regular files of a compressed tar below ``target``.
-
-    Raises:
-        UserError: ARC01 to ARC04; NAM04 if two names differ only by case.
-    """
-    total = sum(member.size for member in members(path))
-    target.mkdir(parents=True, exist_ok=True)
-    check_space(path, total, target)
-    seen: dict[str, str] = {}
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        listed = [member for member, _ in contents(stream, shown, size, budget)]
+    total = sum(member.size for member in listed if not member.junk)
+    check_space(shown, total, target)
     with (
-        broken_is_an_error(path),
-        tarfile.open(path, "r:*", tarinfo=TarHeader) as archive,
+        path.open("rb") as stream,
         Progress(f"extracting {path.name}", total, "B", scale=True) as progress,
     ):
-        for info in archive:
-            name = safe_name(info.name, path)
-            if info.isdir():
+        for member, opened in contents(stream, shown, size, Budget(size, shown)):
+            if member.junk:
                 continue
-            check_new(name, seen, path)
-            source = archive.extractfile(info)
-            if source is None:
-                raise tarfile.ReadError(f"{name} holds no data")
-            _copy(source, target / name)
-            progress.step(info.size)
+            with (
+                broken_is_an_error(shown),
+                (target / member.same_as).open("rb") if member.same_as else opened() as data,
+            ):
+                copy(data, target / member.path)
+            progress.step(member.size)
+    return listed
 
 
-def _copy(stream: IO[bytes], target: Path) -> None:
+def copy(stream: IO[bytes], target: Path) -> None:
+    """Copy a member to a file of its own.
+
+    Raises:
+        UserError: OUT04.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = target.open("wb")
@@ -128,7 +91,7 @@ def _copy(stream: IO[bytes], target: Path) -> None:
                 raise cannot_write(target, error) from error
 
 
-def read_member(path: str, name: str, offset: int, size: int) -> bytes:
+def read_member(path: str, name: str, offset: int, size: int, shown: str) -> bytes:
     """Bytes of a member: the first ``size`` of them.
 
     Raises:
@@ -139,10 +102,10 @@ def read_member(path: str, name: str, offset: int, size: int) -> bytes:
             file.seek(offset)
             data = file.read(size)
     else:
-        with broken_is_an_error(Path(path)), _open_zip(path).open(name) as stream:
+        with broken_is_an_error(shown), _open_zip(path).open(name) as stream:
             data = stream.read(size)
     if len(data) < size:
-        raise UserError(f"{path} ends within {name}", remedy="fetch the archive again", code="ARC01")
+        raise UserError(f"{shown} ends early", remedy="fetch the archive again", code="ARC01")
     return data
 
 
@@ -155,64 +118,3 @@ def _open_zip(path: str) -> zipfile.ZipFile:
 def close_all() -> None:
     """Forget the open archives, so that they can be moved or deleted."""
     _open_zip.cache_clear()
-
-
-@contextmanager
-def _open_member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
-    if kind(path) == "zip":
-        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-            yield stream, archive.getinfo(name).file_size
-    else:
-        with tarfile.open(path, "r:*", tarinfo=TarHeader) as archive_tar:
-            info = archive_tar.getmember(name)
-            member = archive_tar.extractfile(info)
-            if member is None:
-                raise tarfile.ReadError(f"{name} holds no data")
-            yield member, info.size
-
-
-def _zip_members(archive: zipfile.ZipFile, path: Path, archive_size: int) -> Iterator[Member]:
-    total = 0
-    seen: dict[str, str] = {}
-    for info in archive.infolist():
-        name = safe_name(info.filename, path)
-        mode = info.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise no_regular_file(name, path)
-        if info.is_dir():
-            continue
-        if info.flag_bits & 1:
-            raise UserError(
-                f"{path} is encrypted", remedy="unpack it with its password and give the folder", code="ARC05"
-            )
-        check_new(name, seen, path)
-        total += info.file_size
-        check_expansion(total, archive_size, path)
-        # The name as the archive spells it: that is how the member is found again.
-        yield Member(info.filename, info.file_size)
-
-
-def _tar_members(archive: tarfile.TarFile, path: Path, compressed: bool, archive_size: int) -> Iterator[Member]:
-    total = end = 0
-    before = -1
-    for info in archive:
-        if info.size < 0 or info.offset <= before:  # extended headers may say so, and then it would never end
-            raise tarfile.ReadError("it points back into itself")
-        before = info.offset
-        name = safe_name(info.name, path)
-        end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        if info.isdir():
-            continue
-        if not info.isreg() or info.issparse():
-            raise no_regular_file(name, path)
-        total += info.size
-        check_expansion(total, archive_size, path)
-        if not compressed and info.offset_data + info.size > archive_size:
-            raise tarfile.ReadError(f"it ends within {name}")
-        yield Member(info.name, info.size, -1 if compressed else info.offset_data)
-    if not compressed:
-        # A tar that is cut between two members reads like a whole one, but for the block of zeros at its end.
-        with path.open("rb") as file:
-            file.seek(end)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it ends early")

@@ -11,7 +11,8 @@ from itertools import pairwise
 from nnunet_ext.dataset_conversion.case import Case, SourceFile, clean_id, natural_key
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import Dataset
-from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root, depth_of
+from nnunet_ext.dataset_conversion.find.grammar import CaseFile, Root, under_other_endings
+from nnunet_ext.dataset_conversion.find.layout import Matched, depth_of
 from nnunet_ext.dataset_conversion.find.missing import folder_of, missing_files
 from nnunet_ext.dataset_conversion.find.repetitions import settle
 from nnunet_ext.dataset_conversion.find.trees import trees_without_labels
@@ -41,11 +42,12 @@ def assemble(matched: Matched, closed_archives: frozenset[str] = frozenset()) ->
     without_labels = trees_without_labels(matched.dataset, entries, fallbacks)
     _note_test_cases(without_labels, findings)
     predicted = {name for cases in without_labels.values() for name in cases}
+    others = under_other_endings(matched.dataset, unknown)
     cases = []
     for name in sorted(entries, key=natural_key):
         found = entries[name] + ([fallbacks[name]] if name in fallbacks else [])
         split = "test" if found[0].split == "test" or name in predicted else "train"
-        missing = missing_files(matched.dataset, name, found, split, candidates.get(name, 0))
+        missing = missing_files(matched.dataset, name, found, split, candidates.get(name, 0), others)
         findings += missing
         if name in fallbacks:
             findings.append(_odd_label(matched.dataset, name, fallbacks[name].file))

@@ -5,44 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from nnunet_ext.dataset_conversion.case import SourceFile
-from nnunet_ext.dataset_conversion.description import Dataset, Pattern
+from nnunet_ext.dataset_conversion.description import Dataset
+from nnunet_ext.dataset_conversion.find.grammar import (
+    CaseFile,
+    Root,
+    compiled,
+    patterns_of,
+    read_name,
+    under_other_endings,
+)
 from nnunet_ext.dataset_conversion.find.sources import Index
 from nnunet_ext.errors import UserError
 
 #: Levels of folders that a download may have beyond those of its usual tree.
 EXTRA_LEVELS = 4
-
-#: Number of a source, and a folder in it.
-Root = tuple[int, str]
-
-
-@dataclass(frozen=True)
-class CaseFile:
-    """A file of a case, and what its name says of it.
-
-    Args:
-        file: the file.
-        case: name of the case.
-        role: which file of the case this is, such as ``flair`` or ``seg``.
-        number: of the slice or part; -1 where the name has none.
-        stacked: whether the number is that of a slice.
-        split, group, stratum: as the grammar tells; empty where it does not.
-        root: the folder that holds all cases, of which this one may have a folder of its own: ``data`` for
-            ``data/case_1/case_1_seg.nii.gz`` and for ``data/case_1_seg.nii.gz``.
-    """
-
-    file: SourceFile
-    case: str
-    role: str
-    number: int
-    stacked: bool
-    split: str
-    group: str
-    stratum: str
-    root: Root = (0, "")
 
 
 @dataclass
@@ -74,31 +52,21 @@ class Matched:
         return frozenset((entry.file.source, entry.file.path) for entries in self.cases.values() for entry in entries)
 
 
-@cache
-def _compiled(regex: str) -> re.Pattern[str]:
-    # Without ASCII a dotless i or a Kelvin sign is a letter of the alphabet, too; names with these are of no release.
-    return re.compile(regex, re.IGNORECASE | re.ASCII)
-
-
 def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:
     """Sort files into cases, tables and unknown ones by a dataset's grammar."""
     matched = Matched(dataset)
-    patterns = [
-        (_compiled(pattern.regex), pattern.regex.count("/") + 1, pattern)
-        for pattern in dataset.patterns
-        if not pattern.fallback
-    ]
-    known = [_compiled(extra) for extra in dataset.extras]
-    tables = [_compiled(table.name) for table in dataset.tables]
+    patterns = patterns_of(dataset)
+    known = [compiled(extra) for extra in dataset.extras]
+    tables = [compiled(table.name) for table in dataset.tables]
     for file in files:
         parts = file.path.replace("!/", "/").split("/")
-        entry = _read_name(file, parts, patterns)
+        entry = read_name(file, parts, patterns)
         if entry is not None:
             if depth_of(file) > dataset.depth + EXTRA_LEVELS:
                 matched.too_deep.append(file.folder)
             else:
                 matched.cases.setdefault(entry.case, []).append(entry)
-        elif dataset.sizes and _compiled(dataset.sizes).fullmatch(file.name):
+        elif dataset.sizes and compiled(dataset.sizes).fullmatch(file.name):
             matched.sizes.append(file)
         elif any(table.fullmatch(as_csv(file.name)) for table in tables):
             matched.tables.append(file)
@@ -111,28 +79,6 @@ def match(dataset: Dataset, files: Iterable[SourceFile]) -> Matched:
 def as_csv(name: str) -> str:
     """The name that a table would have if a spreadsheet were exported."""
     return re.sub(r"\.xlsx?$", ".csv", name, flags=re.IGNORECASE)
-
-
-def _read_name(
-    file: SourceFile, parts: Sequence[str], patterns: Sequence[tuple[re.Pattern[str], int, Pattern]]
-) -> CaseFile | None:
-    for regex, count, pattern in patterns:
-        found = regex.fullmatch("/".join(parts[-count:]))
-        if found is None:
-            continue
-        groups = found.groupdict()
-        number = groups.get("slice") or groups.get("part") or "-1"
-        return CaseFile(
-            file,
-            groups["case"],
-            (groups.get("role") or pattern.role).lower(),
-            int(number),
-            bool(groups.get("slice")),
-            pattern.split,
-            groups.get("group") or "",
-            groups.get("stratum") or "",
-        )
-    return None
 
 
 def depth_of(file: SourceFile) -> int:
@@ -229,9 +175,9 @@ def _no_layout(datasets: Sequence[Dataset], index: Index, shown: str) -> UserErr
         remedy = f"expected {datasets[0].layout}"
     else:
         remedy = "'nnunet_ext info NAME' shows the expected names"
-    unsupported = [file.path for file in index.files if file.name.lower().endswith((".rar", ".7z"))]
-    if unsupported:
-        remedy = f"unpack {unsupported[0]} first; rar and 7z cannot be opened"
+    others = (other for dataset in datasets for other in under_other_endings(dataset, index.files).values())
+    if not reasons and (other := next(others, None)) is not None:
+        what += f"; {other.file.shown} has another ending than {other.expected}"
     return UserError(what, file=shown, remedy=remedy, code="LAY01")
 
 

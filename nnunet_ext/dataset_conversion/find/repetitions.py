@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.checks import Finding
 from nnunet_ext.dataset_conversion.description import Dataset
-from nnunet_ext.dataset_conversion.find.layout import CaseFile, Matched, Root
+from nnunet_ext.dataset_conversion.find.grammar import CaseFile, Root
+from nnunet_ext.dataset_conversion.find.layout import Matched
 from nnunet_ext.dataset_conversion.find.sources import read
 from nnunet_ext.dataset_conversion.formats import gz
 from nnunet_ext.progress import Progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
+from typing import IO
 
 _MAX_HEADER_BYTES = 1 << 20
 _READ_WHOLE = (
@@ -13,6 +13,13 @@ _READ_WHOLE = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+
+
+class SparseFile(Exception):
+    """A file that is stored without its holes; the text is its name.
+
+    It is no ``TarError``, of which tarfile would make one of its own where the file is the first of a tar.
+    """
 
 
 class TarHeader(tarfile.TarInfo):
@@ -29,14 +36,18 @@ class TarHeader(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header
 
-    def _proc_gnusparse_10(self, *_: object) -> None:
-        raise tarfile.ReadError("sparse files are not read")
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, pax_headers: dict[str, str], *_: object) -> None:
+        raise SparseFile(pax_headers.get("GNU.sparse.name") or next.name)
 
 
-def is_tar(path: Path) -> bool:
+def is_tar(stream: IO[bytes]) -> bool:
     """Whether a file without a mark of its kind is a tar; one that is compressed in an unmarked way is none."""
     try:
-        with tarfile.open(path, "r:", tarinfo=TarHeader):
+        with tarfile.open(fileobj=stream, mode="r:", tarinfo=TarHeader):
             return True
+    except SparseFile:
+        return True
     except (tarfile.TarError, ValueError):
         return False
+    finally:
+        stream.seek(0)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_ext.dataset_conversion.description import Dataset
-from nnunet_ext.dataset_conversion.find.layout import CaseFile, Root
+from nnunet_ext.dataset_conversion.find.grammar import CaseFile, Root
 
 
 def trees_without_labels(

@@ -250,3 +250,70 @@ def test_identifiers_hold_only_what_file_names_may(tmp_path: Path, brats_case: M
     brats_case(tmp_path / "two", "BRATS2021_00001")
     (finding,) = assembled("brats2021", tmp_path).findings
     assert finding.code == "NAM04"
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nii.gz.bak", ".nii.bz2", "", ".dcm"])
+def test_a_file_under_another_ending_is_named(tmp_path: Path, brats_case: MakeCase, ending: str) -> None:
+    folder = brats_case(tmp_path, "BraTS2021_00001")
+    (folder / "BraTS2021_00001_t1.nii.gz").rename(folder / f"bRaTS2021_00001_T1{ending}")
+    (finding,) = assembled("brats2021", tmp_path).findings
+    there = f"bRaTS2021_00001_T1{ending}"
+    assert finding.code == "NAM01"
+    assert finding.message == f"BraTS2021_00001 lacks T1; {there} lies there under another ending"
+    assert finding.file == str(folder / there)
+    assert finding.remedy.startswith("convert it to bRaTS2021_00001_T1.nii.gz")
+
+
+def test_a_file_under_another_ending_is_not_told_where_nothing_is_missing(tmp_path: Path, brats_case: MakeCase) -> None:
+    folder = brats_case(tmp_path, "BraTS2021_00001")
+    (folder / "BraTS2021_00001_t1.mha").write_bytes(b"x")
+    (folder / "BraTS2021_00001_seg.png").write_bytes(b"x")
+    assert assembled("brats2021", tmp_path).findings == []
+
+
+def test_a_label_without_images_names_them_under_their_endings(tmp_path: Path, brats_case: MakeCase) -> None:
+    folder = brats_case(tmp_path, "BraTS2021_00001", without=["t1ce"])
+    for role in ("t1", "t2", "flair"):
+        (folder / f"BraTS2021_00001_{role}.nii.gz").rename(folder / f"BraTS2021_00001_{role}.nrrd")
+    (finding,) = assembled("brats2021", tmp_path).findings
+    assert (finding.code, "seg without image; " in finding.message) == ("NAM01", True)
+    assert "under another ending (and 2 more)" in finding.message
+
+
+def test_slices_under_another_ending_are_named_also_at_the_end(tmp_path: Path, lgg_patient: MakeCase) -> None:
+    folder = lgg_patient(tmp_path)
+    last = len(list(folder.glob("*_mask.tif")))
+    for number in (7, last):
+        for kind in ("", "_mask"):
+            (folder / f"{folder.name}_{number}{kind}.tif").rename(folder / f"{folder.name}_{number}{kind}.tiff")
+    (folder / f"{folder.name}_9_mask.tif").rename(folder / f"{folder.name}_9_mask.png")
+    assert [(f.code, f.message) for f in assembled("lgg", tmp_path).findings] == [
+        (
+            "SLC01",
+            f"{folder.name} slice 7 missing; {folder.name}_7.tiff lies there under another ending (and 1 more)",
+        ),
+        ("NAM01", f"{folder.name} slice 9 lacks mask; {folder.name}_9_mask.png lies there under another ending"),
+        (
+            "SLC01",
+            f"{folder.name} slice {last} missing; "
+            f"{folder.name}_{last}.tiff lies there under another ending (and 1 more)",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("names", [["_mask.png", "_mask_1.png", "_mask_2.bmp"], ["_mask.png", "_mask_1.jpg"]])
+def test_a_mask_of_several_under_another_ending_is_named(tmp_path: Path, names: list[str]) -> None:
+    for name in (".png", *names):
+        (tmp_path / f"benign (1){name}").write_bytes(b"x")
+    (finding,) = assembled("busi", tmp_path).findings
+    assert finding.code == "NAM01"
+    assert finding.message.endswith(f"; benign (1){names[-1]} lies there under another ending")
+
+
+def test_a_picture_under_another_ending_is_named_by_its_folder(tmp_path: Path) -> None:
+    for name in ("images/cju0qkwl35piu0993l0dewei2.jpg", "masks/cju0qkwl35piu0993l0dewei2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    (finding,) = assembled("kvasir-seg", tmp_path).findings
+    assert "masks/cju0qkwl35piu0993l0dewei2.png" in finding.file
+    assert finding.message.endswith("lacks mask; cju0qkwl35piu0993l0dewei2.png lies there under another ending")

@@ -117,9 +117,11 @@ def test_no_layout_says_what_is_missing(tmp_path: Path) -> None:
         detect(ALL, indexed(tmp_path / "empty"), str(tmp_path / "empty"))
 
 
-def test_an_archive_nobody_can_open_is_named_where_nothing_else_is_found(tmp_path: Path) -> None:
-    touch(tmp_path, "download.rar")
-    with pytest.raises(UserError, match=r"unpack download\.rar first"):
+def test_a_download_under_other_endings_is_named_where_nothing_else_is_found(tmp_path: Path) -> None:
+    touch(tmp_path, *(name.replace(".nii.gz", ".mha") for name in brats("BraTS2021_00001")))
+    with pytest.raises(
+        UserError, match=r"BraTS2021_00001_\w+\.mha has another ending than BraTS2021_00001_\w+\.nii\.gz"
+    ):
         find(get("brats2021"), indexed(tmp_path), "source", [])
 
 

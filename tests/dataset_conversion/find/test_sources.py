@@ -13,7 +13,9 @@ import pytest
 
 from nnunet_ext.dataset_conversion.case import SourceFile
 from nnunet_ext.dataset_conversion.find import archives
-from nnunet_ext.dataset_conversion.find.sources import MAX_DEPTH, Index, index, is_junk, read
+from nnunet_ext.dataset_conversion.find.junk import is_junk
+from nnunet_ext.dataset_conversion.find.sources import Index, index, read
+from nnunet_ext.dataset_conversion.find.walk import MAX_DEPTH
 from nnunet_ext.errors import UserError
 
 FILES = {"a/one.txt": b"one", "a/b/two.txt": b"two, longer", "three.txt": b"3" * 700}
@@ -130,22 +132,40 @@ def test_compressed_tars_are_unpacked_for_a_conversion_and_only_listed_in_a_dry_
     assert not any(file.linkable for file in found.files), "a link would point into the deleted extraction"
 
 
-@pytest.mark.parametrize("inner", ["inner.tar", "inner.zip", "inner.tar.gz"])
-def test_an_archive_in_an_archive_is_followed_one_level(tmp_path: Path, inner: str) -> None:
-    part = tmp_path / inner
-    deepest = zipped(tmp_path / "deepest.zip", {"x.txt": b"x"}).read_bytes()
-    files = {**FILES, "deepest.zip": deepest}
-    if inner.endswith(".zip"):
-        zipped(part, files)
-    else:
-        tar(part, files, "w:gz" if inner.endswith("gz") else "w")
-    outer = zipped(tmp_path / "outer.zip", {f"folder/{inner}": part.read_bytes(), "readme.md": b"?"})
-    names = {f"outer.zip!/folder/{inner}!/{name}" for name in files} | {"outer.zip!/readme.md"}
-    assert {file.path for file in index([outer], [], None).files} == names
-    found = index([outer], [], tmp_path / "extract")
-    assert set(contents(found)) == names
-    assert contents(found)[f"outer.zip!/folder/{inner}!/a/b/two.txt"] == FILES["a/b/two.txt"]
-    archives.close_all()
+def test_a_link_is_not_followed_to_what_is_around_it_or_the_user_or_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, disk, home = tmp_path / "source", tmp_path / "disk" / "data", tmp_path / "homes" / "me"
+    write(source, FILES)
+    write(disk, {"more.txt": b"more", "deep/x.txt": b"x"})
+    write(home, {"letters.txt": b"private"})
+    write(tmp_path / "disk" / "other", {"other.txt": b"of others"})
+    monkeypatch.setenv("HOME", str(home))
+    for number, target in enumerate(("/", "/usr", "/proc/self", "/sys", home, home.parent, tmp_path)):
+        (source / f"link{number}").symlink_to(target)
+    (source / "a" / "up").symlink_to("../..")
+    (source / "elsewhere").symlink_to(disk)
+    (disk / "deep" / "up").symlink_to("../..")  # above where it lies, but not above the source
+    (disk / "again").symlink_to("..")
+    (disk / "sister").symlink_to("../other")
+    found = index([source], [], None)
+    there = {"elsewhere/more.txt": b"more", "elsewhere/deep/x.txt": b"x", "elsewhere/sister/other.txt": b"of others"}
+    assert contents(found) == {**FILES, **there}
+    assert found.skipped == 7 + 1 + 2
+
+
+def test_a_link_to_a_huge_tree_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnunet_ext.dataset_conversion.find.walk._MAX_LINKED", 10)
+    source = write(tmp_path / "source", {f"{number}.txt": b"x" for number in range(30)})
+    write(tmp_path / "huge", {f"{number}/x.txt": b"x" for number in range(6)})
+    write(tmp_path / "small", {f"{number}.txt": b"x" for number in range(9)})
+    write(tmp_path / "little", {f"{number}.txt": b"x" for number in range(9)})
+    for name in ("small", "little"):
+        (source / name).symlink_to(tmp_path / name)
+    assert len(index([source], [], None).files) == 48, "each link counts for itself, what is no link does not"
+    (source / "huge").symlink_to(tmp_path / "huge")
+    with pytest.raises(UserError, match=rf"LAY01: link {source}/huge leads to more than 10 files - remove the link"):
+        index([source], [], None)
 
 
 def test_a_missing_source_and_a_file_that_is_no_archive_are_named(tmp_path: Path) -> None:
@@ -197,12 +217,20 @@ def test_a_broken_archive_beside_the_data_is_told_and_one_among_the_sources_refu
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("second", ["a/one.txt", "A/One.txt"])
-def test_a_zip_that_holds_a_name_twice_is_ambiguous(tmp_path: Path, second: str) -> None:
+@pytest.mark.parametrize(
+    ("second", "text"),
+    [
+        ("a/one.txt", "x.zip holds a/one.txt twice"),
+        ("A/One.txt", "a/one.txt and A/One.txt would be one file"),
+        ("a", "a/one.txt and a would be one file"),
+        ("three.txt/x", "three.txt and three.txt/x would be one file"),
+    ],
+)
+def test_a_zip_that_holds_a_name_twice_is_ambiguous(tmp_path: Path, second: str, text: str) -> None:
     path = zipped(tmp_path / "x.zip", FILES)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(second, b"other")
-    with pytest.raises(UserError, match=f"NAM04: a/one.txt and {second} would be one file"):
+    with pytest.raises(UserError, match=f"NAM04: .*{text}.* - unpack it by hand"):
         index([path], [], None)
 
 
