@@ -135,19 +135,25 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "ARC01",
         "error",
-        "an archive cannot be read (allowed: one that lies beside the data is left out)",
+        "an archive cannot be read: damaged, sparse, or compressed in a way that Python has not "
+        "(allowed: one that lies beside the data is left out)",
         allowable=True,
     ),
     Check("ARC02", "error", "a member of an archive has a name that leads outside or that no file system takes"),
-    Check("ARC03", "error", "a member of an archive is a link or a device"),
-    Check("ARC04", "error", "an archive would expand beyond the limit"),
+    Check(
+        "ARC03",
+        "error",
+        "a member of an archive is a device, or a link other than a hard link to an earlier file of it",
+    ),
+    Check("ARC04", "error", "an archive would expand beyond the limit, or holds members without number"),
     Check(
         "ARC05", "error", "an archive is encrypted (allowed: one that lies beside the data is left out)", allowable=True
     ),
     Check(
         "ARC06",
         "error",
-        "rar and 7z archives cannot be opened (allowed: one that lies beside the data is left out)",
+        "rar, 7z, parts of a split archive, and an archive in three others cannot be opened "
+        "(allowed: one that lies beside the data is left out)",
         allowable=True,
     ),
 )

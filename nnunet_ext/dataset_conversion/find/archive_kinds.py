@@ -89,7 +89,7 @@ def refuse_unsupported(stream: IO[bytes], shown: str) -> None:
         stream: the archive, at its beginning; it is there again afterwards.
         shown: the archive as messages name it.
     """
-    name = re.split(r"[/\\]", shown)[-1]
+    name = _name_of(shown)
     is_kind, whole = kind(stream), whole_name(name)
     if whole != name:
         raise _split(shown, whole)
@@ -109,9 +109,14 @@ def refuse_unsupported(stream: IO[bytes], shown: str) -> None:
         _check_end_of_zip(stream, shown, name)
 
 
+def _name_of(shown: str) -> str:
+    return re.split(r"[/\\]", shown)[-1]
+
+
 def _split(shown: str, whole: str) -> UserError:
     if ".tar" in whole.lower() or whole.lower().endswith((".tgz", ".tbz2", ".txz")):
-        remedy = f"join its parts ('cat {whole}.* > {whole}') and give {whole}"
+        parts = re.sub(r"\d+$", "[0-9]*", re.sub("aa$", "a*", _name_of(shown), flags=re.IGNORECASE))
+        remedy = f"join its parts ('cat {parts} > {whole}') and give {whole}"
     else:
         remedy = "unpack it with 7z, all its parts in one folder, and give the folder with the result"
     return UserError(

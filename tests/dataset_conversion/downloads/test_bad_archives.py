@@ -113,7 +113,7 @@ def test_an_encrypted_zip_is_refused(refused, pristine, tmp_path):
 )
 def test_archives_that_python_cannot_open_are_to_be_unpacked_first(name, data, refused, tmp_path):
     (tmp_path / name).write_bytes(data)
-    refused("ARC06", (name, "unpack it first"), "convert", "brats2021", "-i", tmp_path / name)
+    refused("ARC06", (name, "unpack it with 7z and give the folder"), "convert", "brats2021", "-i", tmp_path / name)
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9, 0.99])
@@ -172,6 +172,107 @@ def test_sound_archives_convert_without_being_unpacked(layout, command, pristine
     source = pristine("brats2021", layout=layout, quirks=True)
     assert command("convert", "brats2021", "-i", source).code == 0
     assert len(list(nnunet_folders.raw.rglob("imagesTr/*.nii.gz"))) == 24
+    assert not list(nnunet_folders.raw.glob(".extract*"))
+
+
+@pytest.mark.parametrize("name", ["BraTS.7z", "BraTS.part1.rar", "BraTS.zip.001", "BraTS.tar.gz.aa", "BraTS.tar.zst"])
+def test_an_archive_beside_the_data_that_cannot_be_opened_may_be_left_out(
+    name, refused, command, download, nnunet_folders
+):
+    source = download("brats2021")
+    (source / name).write_bytes(b"whatever" * 99)
+    refused("ARC06", (str(source / name), " cannot be opened", "give "), "convert", "brats2021", "-i", source)
+    outcome = command("convert", "brats2021", "-i", source, "--allow", "ARC06")
+    assert outcome.code == 0
+    assert name in outcome.out
+    assert len(list(nnunet_folders.raw.rglob("labelsTr/*.nii.gz"))) == 6
+
+
+def test_an_archive_beside_the_data_in_an_archive_is_named_and_may_be_left_out(
+    refused, command, pristine, tmp_path, nnunet_folders
+):
+    archive = _zip(
+        tmp_path / "x.zip", pristine("brats2021"), {"slides/more.zip": b"PK but none", "__MACOSX/._y.zip": b"x"}
+    )
+    refused("ARC01", ("x.zip!/slides/more.zip cannot be read",), "convert", "brats2021", "-i", archive)
+    assert command("convert", "brats2021", "-i", archive, "--allow", "ARC01").code == 0
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_hard_links_of_a_tar_are_converted_as_the_files_they_are(
+    mode, command, download, nnunet_folders, tmp_path, tree
+):
+    source = download("brats2021")
+    first = next(source.rglob(f"{CASE}_t1.nii.gz"))
+    second = next(source.rglob(f"{CASE}_t1ce.nii.gz"))
+    second.write_bytes(first.read_bytes())
+    assert command("convert", "brats2021", "-i", source, "-o", tmp_path / "plain", "--link", "copy").code == 0
+    second.unlink()
+    second.hardlink_to(first)
+    archive = _tar(tmp_path / "x.tar", source, lambda _: None, mode)
+    with tarfile.open(archive) as opened:
+        assert any(member.islnk() for member in opened)
+    assert command("convert", "brats2021", "-i", archive, "--dry-run").code == 0
+    assert command("convert", "brats2021", "-i", archive).code == 0
+    folders = [next(raw.glob("Dataset521*/imagesTr")) for raw in (tmp_path / "plain", nnunet_folders.raw)]
+    assert tree(folders[0]) == tree(folders[1])
+
+
+@pytest.mark.parametrize("outer", ["zip", "tar.gz"])
+@pytest.mark.parametrize("damage", ["cut short", "a climber", "a link", "Deflate64"])
+def test_a_fault_in_the_third_archive_is_one_line_with_its_name(damage, outer, refused, pristine, tmp_path):
+    third = tmp_path / "third.zip"
+    code, text = {
+        "cut short": ("ARC01", "cannot be read"),
+        "a climber": ("ARC02", "leads outside of"),
+        "a link": ("ARC03", "is a symbolic link"),
+        "Deflate64": ("ARC01", "is compressed by Deflate64"),
+    }[damage]
+    if damage == "a climber" or damage == "a link":
+        third = third.with_suffix(".tar")
+        odd = _member("../x") if damage == "a climber" else _member("x", tarfile.SYMTYPE, "y")
+        _tar(third, pristine("brats2021"), odd)
+    else:
+        data = _zip(third, pristine("brats2021"), {}).read_bytes()
+        cut = data[: len(data) // 2]
+        deflate64 = data.replace(b"PK\1\2\x14\3\x14\0\0\0\x08\0", b"PK\1\2\x14\3\x14\0\0\0\x09\0")
+        third.write_bytes(cut if damage == "cut short" else deflate64)
+    with tarfile.open(tmp_path / "second.tar.xz", "w:xz") as archive:
+        archive.add(third, f"more/{third.name}")
+    source = tmp_path / f"first.{outer}"
+    if outer == "zip":
+        with zipfile.ZipFile(source, "w") as first:
+            first.write(tmp_path / "second.tar.xz", "second.tar.xz")
+    else:
+        with tarfile.open(source, "w:gz") as packed:
+            packed.add(tmp_path / "second.tar.xz", "second.tar.xz")
+    name = f"{source}!/second.tar.xz!/more/{third.name}"
+    refused(code, (name, text, " - "), "convert", "brats2021", "-i", source)
+    third.unlink()
+
+
+@pytest.mark.parametrize("outer", ["zip", "tar", "tar.gz"])
+def test_a_download_in_three_archives_is_converted_as_its_folder_is(
+    outer, command, pristine, nnunet_folders, tmp_path, tree
+):
+    _tar(tmp_path / "third.tar.gz", pristine("brats2021"), lambda _: None, "w:gz")
+    with zipfile.ZipFile(tmp_path / "second.zip", "w") as archive:
+        archive.write(tmp_path / "third.tar.gz", "x/third.tar.gz")
+        archive.writestr("__MACOSX/x/._third.tar.gz", b"\0\5\x16\7")
+    source = tmp_path / f"first.{outer}"
+    if outer == "zip":
+        with zipfile.ZipFile(source, "w") as first:
+            first.write(tmp_path / "second.zip", "second.zip")
+    else:
+        with tarfile.open(source, "w:gz" if outer.endswith("gz") else "w") as packed:
+            packed.add(tmp_path / "second.zip", "second.zip")
+    assert command("convert", "brats2021", "-i", source, "--dry-run").code == 0
+    assert list(nnunet_folders.raw.iterdir()) == []
+    assert command("convert", "brats2021", "-i", source).code == 0
+    assert command("convert", "brats2021", "-i", pristine("brats2021"), "-o", tmp_path / "plain").code == 0
+    folders = [next(raw.glob("Dataset521*")) for raw in (tmp_path / "plain", nnunet_folders.raw)]
+    for part in ("imagesTr", "labelsTr"):
+        assert tree(folders[0] / part) == tree(folders[1] / part)
     assert not list(nnunet_folders.raw.glob(".extract*"))
 
 
