@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
 
@@ -65,6 +66,23 @@ def text_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> str
         ).rstrip()
         for line in lines
     )
+
+
+def facts_text(head: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Titles and texts below a head, long texts broken into lines below each other."""
+    indent = " " * 10
+    lines = (
+        textwrap.fill(
+            text,
+            110,
+            initial_indent=title.ljust(len(indent)),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for title, text in rows
+    )
+    return "\n".join([head, *lines])
 
 
 def markdown(text: str) -> str:

@@ -20,12 +20,9 @@ def _trainers() -> Rows:
 
 
 def _networks() -> Rows:
-    from nnunet_ext.families import NETWORKS, figures, trainers_of
+    from nnunet_ext.families import NETWORKS, described
 
-    return [
-        asdict(row) | {"trainers": tuple(trainer.name for trainer in trainers_of(row.name))} | figures(row.name)
-        for row in NETWORKS.values()
-    ]
+    return [described.network_as_json(row) for row in NETWORKS.values()]
 
 
 def _planners() -> Rows:
@@ -46,18 +43,21 @@ TABLES: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
     "trainers": (_trainers, ("name", "network", "summary")),
     "networks": (
         _networks,
-        (
-            "name",
-            "trainers",
-            "default_parameters",
-            "default_training_gb",
-            "reference_parameters",
-            "published_parameters",
-            "doi",
-        ),
+        ("name", "default_parameters", "default_training_gb", "reference_parameters", "published_parameters", "doi"),
     ),
     "datasets": (_datasets, ("name", "years_or_release", "cases", "title")),
     "planners": (_planners, ("name", "used_by", "plans_name", "summary")),
+}
+
+# a column -> its head, where the name of the field says too little
+HEADS = {
+    "default_parameters": "parameters (a)",
+    "default_training_gb": "GPU GB (a)",
+    "reference_parameters": "parameters as published (b)",
+    "published_parameters": "by the authors' code (c)",
+    "years_or_release": "release",
+    "plans_name": "plans",
+    "used_by": "used by",
 }
 
 
@@ -73,15 +73,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    heads = [column.replace("_", " ") for column in columns]
+    heads = [HEADS.get(column, column) for column in columns]
     print(text_table([heads, *([_text(row[column]) for column in columns] for row in rows)]))
     if args.what == "trainers":
         _print_suffixes()
     if args.what == "networks":
         print(
-            "\ndefault: nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GB of GPU "
-            "memory for training, estimated (nnU-Net's U-Net: 31,199,796 parameters, 7.6 GB)\n"
-            "reference: the published form as built here; published: its authors' code, idle parts included"
+            "\n(a) with nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GPU memory is "
+            "estimated, for training (nnU-Net's own U-Net: 31,199,796 parameters, 7.6 GB)\n"
+            "(b) the network of the _paper trainer, as built here, by size where it has several\n"
+            "(c) the same as the authors' code counts it, with parts that nothing reaches; empty where not compared\n"
+            "'nnunet_ext info CFNet' tells more of one"
         )
     return 0
 

@@ -14,7 +14,7 @@ from nnunet_ext.doctor.finding import Finding, note, ok, problem
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS
 from nnunet_ext.shown import command
-from nnunet_ext.trainers.registry import canonical_name, check_trainer_name
+from nnunet_ext.trainers.registry import canonical_name, check_trainer_name, did_you_mean_trainer
 
 
 def check_discovery() -> Iterator[Finding]:
@@ -47,13 +47,15 @@ def check_trainers(names: list[str] | None = None) -> Iterator[Finding]:
             yield problem(error.message, error.remedy or "give another name")
             continue
         except (TypeError, AssertionError):  # nnU-Net's search finds whatever its modules import, such as os
-            yield problem(f"{name} is no trainer", "'nnunet_ext list trainers' shows ours")
+            yield problem(f"{name} is no trainer", did_you_mean_trainer(name))
             continue
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             yield problem(
                 f"{name} does not resolve: {type(error).__name__}: {reason}",
-                "mend what the message names; 'nnunet_ext list trainers' shows the known names",
+                did_you_mean_trainer(
+                    name, "mend what the message names; 'nnunet_ext list trainers' shows the known names"
+                ),
             )
             continue
         yield ok(f"{name} from {_origin(trainer, output.getvalue())}")

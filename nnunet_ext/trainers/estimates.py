@@ -19,7 +19,14 @@ from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.find import find_network
 from nnunet_ext.planning.from_plans import REFUSALS
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.trainers.registry import canonical_name, check_trainer_name, optimizer_of, resolve, row_of
+from nnunet_ext.trainers.registry import (
+    canonical_name,
+    check_trainer_name,
+    did_you_mean_trainer,
+    optimizer_of,
+    resolve,
+    row_of,
+)
 
 
 def estimates(
@@ -82,7 +89,7 @@ def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
     check_trainer_name(trainer)
     found: Any = resolve(trainer)
     if found is None:
-        raise UserError(f"{trainer} is no trainer of this plugin", remedy="'nnunet_ext list trainers' shows them")
+        raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
     if found.builds_published_network:
         raise UserError(
             f"{trainer} builds a published network, which no plans change", remedy="train it on any 2d plans"
@@ -107,7 +114,7 @@ def trainer_class(name: str) -> Any:
         UserError: there is none of that name.
     """
     check_trainer_name(name)
-    remedy = "'nnunet_ext list trainers' shows ours"
+    remedy = did_you_mean_trainer(name)
     own = resolve(name)
     if own is not None:
         return own

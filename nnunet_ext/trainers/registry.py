@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
 from typing import Any
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import TRAINERS, Trainer, load, trainers_of
-from nnunet_ext.shown import abridged
+from nnunet_ext.lookup import close_names, did_you_mean, plain
+from nnunet_ext.shown import abridged, joined
 from nnunet_ext.trainers import variants
+from nnunet_ext.trainers.recipe import Recipe
 
 _made: dict[str, type] = {}
 # A folder of results bears the names of trainer, plans and configuration, and has 255 bytes for them.
 _LONGEST_NAME = 200
+# share of letters of a name with a typo in it
+_NEARLY = 0.9
 
 
 def check_trainer_name(name: str) -> None:
@@ -33,6 +38,21 @@ def row_of(name: str) -> Trainer | None:
     """
     heads = [row for row in TRAINERS.values() if name == row.name or name.startswith(row.name + "_")]
     return max(heads, key=lambda row: len(row.name), default=None)
+
+
+def did_you_mean_trainer(name: str, remedy: str = "'nnunet_ext list trainers' shows ours") -> str:
+    """The remedy for a name that is no trainer's: which of ours are spelled much like it, with its suffixes."""
+    of_network = [row.name for row in TRAINERS.values() if plain(row.network) == plain(name)]
+    if of_network:
+        return f"{name} is a network; its trainers are {joined(of_network)}. {remedy}"
+    tokens = name.split("_")
+    heads = {"_".join(tokens[:end]): "_".join(["", *tokens[end:]]).rstrip("_") for end in range(len(tokens), 0, -1)}
+    # the longest part of the name that is like one of ours; the rest are suffixes
+    for head, rest in heads.items():
+        near = close_names(head, TRAINERS, 2)
+        if near and SequenceMatcher(None, plain(head), plain(near[0])).ratio() > _NEARLY:
+            return f"did you mean {near[0]}{rest}? {remedy}"
+    return did_you_mean(name, TRAINERS, remedy)
 
 
 def variations_of(name: str) -> list[variants.Variation]:
@@ -76,6 +96,17 @@ def resolve(name: str) -> type | None:
         body = {"__module__": __name__, "__doc__": base.__doc__, "recipe": variants.applied(base.recipe, variations)}
         _made[name] = type(name, (base,), body)
     return _made[name]
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of one of our trainers, its suffixes applied; the name must be ours (``row_of``).
+
+    Raises:
+        UserError: an unknown or repeated suffix.
+    """
+    trainer: Any = resolve(name)
+    recipe: Recipe = trainer.recipe
+    return recipe
 
 
 def optimizer_of(network: str) -> str:

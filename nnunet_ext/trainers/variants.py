@@ -11,9 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nnunet_ext import families
 from nnunet_ext.errors import UserError
+from nnunet_ext.lookup import close_names, plain
+from nnunet_ext.shown import abridged, joined
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.suffixes import Suffix, suffixes_of
+
+# the value of a suffix, as typed and as its row spells it
+_NUMBER = re.compile(r"\d+(?:e-?\d+)?")
+_PLACE = re.compile(r"<[NX]>")
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,36 @@ def _understood(trainer: str, token: str, network: str) -> tuple[Suffix, Variati
             except ValueError as error:
                 raise UserError(f"suffix '_{token}' of trainer {trainer}: the number {error}") from error
             return suffix, Variation(suffix.group, suffix.canonical(text), changes)
+    hint, known = _hint(trainer, token, network), f"known suffixes: {known_suffixes(network)}"
     raise UserError(
-        f"unknown suffix '_{token}' in trainer name {trainer}",
-        remedy=f"known suffixes: {known_suffixes(network)} (numbers without dots: _lr1e-3)",
+        f"unknown suffix '_{abridged(token)}' in trainer name {abridged(trainer)}",
+        remedy=f"{hint}{known} (numbers without dots: _lr1e-3)",
     )
+
+
+def _hint(trainer: str, token: str, network: str) -> str:
+    """What an unknown suffix may have been meant to be: one of another place, of another network, or a known one whose
+    spelling is near; with the number that was typed."""
+    for row in families.TRAINERS.values():
+        base, _, ending = row.name.rpartition("_")
+        if plain(ending) == plain(token) and trainer.startswith(f"{base}_"):
+            others = [each for each in trainer.removeprefix(f"{base}_").split("_") if each != token]
+            return f"_{ending} comes first: {'_'.join([row.name, *others])}; "
+    owners = [name for row in families.NETWORK_SUFFIXES if plain(row.name) == plain(token) for name in row.networks]
+    if owners and network not in owners:
+        return f"only trainers of {joined(owners)} know _{token}; "
+    spellings = {_without_number(suffix.spelling.removeprefix("_")): suffix for suffix in suffixes_of(network)}
+    endings = {row.name.rpartition("_")[2] for row in families.TRAINERS.values() if row.network == network}
+    near = close_names(_without_number(token), [*spellings, *endings], 1)
+    if not near:
+        return ""
+    meant = spellings[near[0]].spelling if near[0] in spellings else f"_{near[0]}"
+    number = _NUMBER.search(token)
+    return f"did you mean {_PLACE.sub(number.group(), meant) if number else meant}? "
+
+
+def _without_number(text: str) -> str:
+    return _NUMBER.sub("", _PLACE.sub("", text))
 
 
 def canonical(base: str, variations: Iterable[Variation]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORK_SUFFIXES, NETWORKS, trainers_of
 from nnunet_ext.trainers.recipe import Recipe
+from nnunet_ext.trainers.registry import did_you_mean_trainer, resolve
 from nnunet_ext.trainers.suffixes import SUFFIXES
 from nnunet_ext.trainers.variants import applied, canonical, parse
 
@@ -144,3 +145,44 @@ def test_canonical_names_hold_neither_a_double_underscore_nor_a_dot():
     assert name == f"{BASE}_1epochs_NoMirroring_bf16_seed12_lr33e-6"
     assert "__" not in name
     assert "." not in name
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nnUNetTrainerCFNet_NoMiroring", "did you mean _NoMirroring?"),
+        ("nnUNetTrainerCFNet_nomirroring", "did you mean _NoMirroring?"),
+        ("nnUNetTrainerCFNet_50epoch", "did you mean _50epochs?"),
+        ("nnUNetTrainerCFNet_epochs50", "did you mean _50epochs?"),
+        ("nnUNetTrainerCFNet_sed1", "did you mean _seed1?"),
+        ("nnUNetTrainerCFNet_lr", "did you mean _lr<X>?"),
+        ("nnUNetTrainerCFNet_papper", "did you mean _paper?"),
+        ("nnUNetTrainerCFNet_50epochs_paper", "_paper comes first: nnUNetTrainerCFNet_paper_50epochs"),
+        ("nnUNetTrainerCFFormer_bas", "did you mean _base?"),
+        ("nnUNetTrainerCFNet_base", "only trainers of CFFormer know _base"),
+    ],
+)
+def test_a_typo_is_told_with_what_it_was_meant_to_be(name, hint):
+    with pytest.raises(UserError) as refused:
+        resolve(name)
+    assert refused.value.remedy.startswith(hint)
+    assert "known suffixes: " in refused.value.remedy
+
+
+def test_a_suffix_like_no_other_gets_no_guess():
+    with pytest.raises(UserError) as refused:
+        resolve("nnUNetTrainerCFNet_qqq")
+    assert refused.value.remedy.startswith("known suffixes: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nnUNetTrainerCFNett_50epochs", "did you mean nnUNetTrainerCFNet_50epochs?"),
+        ("nnUNetTrainerCFFormer_papr_1epochs", "did you mean nnUNetTrainerCFFormer_paper_1epochs?"),
+        ("nnUNetTrainerCFFromer", "did you mean nnUNetTrainerCFFormer?"),
+        ("CFNet", "CFNet is a network; its trainers are nnUNetTrainerCFNet and nnUNetTrainerCFNet_paper"),
+    ],
+)
+def test_a_name_that_is_no_trainers_is_told_with_ours_that_are_near(name, meant):
+    assert did_you_mean_trainer(name).startswith(meant)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from nnunet_ext.dataset_conversion.description import Dataset
+from nnunet_ext.shown import facts_text
 
 
 def one_line_each(datasets: Iterable[Dataset]) -> str:
@@ -70,19 +70,7 @@ def as_text(dataset: Dataset) -> str:
         *(("cite", text) for text in dataset.citation),
         ("doi", ", ".join(dataset.doi)),
     ]
-    lines = [f"{dataset.name}: {dataset.title}"]
-    for title, text in rows:
-        lines.append(
-            textwrap.fill(
-                text,
-                110,
-                initial_indent=f"{title:<10}",
-                subsequent_indent=" " * 10,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
-    return "\n".join(lines)
+    return facts_text(f"{dataset.name}: {dataset.title}", rows)
 
 
 def _official(dataset: Dataset) -> dict[str, int] | None:
