@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from nnunet_ext.quiet import quiet_torch
@@ -37,23 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     quiet_torch()
-    from nnunet_ext.shown import command, printable
+    from nnunet_ext.shown import command, joined, printable
+    from nnunet_ext.trainers.hub_weights import NotFetchedError, options_for
     from nnunet_ext.trainers.pretrained import start_checkpoint
 
     named = {"cnn": args.cnn, "transformer": args.transformer}
-    report = start_checkpoint(
-        args.dataset,
-        args.configuration,
-        args.trainer,
-        args.plans,
-        {part: source for part, source in named.items() if source},
-        args.window,
-        args.output,
-        trust=args.trust,
-    )
+    sources = {part: source for part, source in named.items() if source}
+    plans = () if args.plans == "nnUNetPlans" else ("-p", args.plans)
+    try:
+        report = start_checkpoint(
+            args.dataset,
+            args.configuration,
+            args.trainer,
+            args.plans,
+            sources,
+            args.window,
+            args.output,
+            trust=args.trust,
+        )
+    except NotFetchedError as error:
+        files, options = options_for(sources, args.window)
+        fetched = joined([f"{file.url} as {file.name}" for file in files])
+        again = ("-d", args.dataset, "-c", args.configuration, "-tr", args.trainer, *plans, *options, "-o", args.output)
+        print(printable(f"error: {error.message}; on a machine with a network fetch {fetched}"), file=sys.stderr)
+        print(f"then: {command(['nnunet_ext', 'pretrained', *again])}", file=sys.stderr)
+        return 2
     print(printable(report, keep="\n"))  # it names tensors of the file
     print(printable(f"written: {args.output}"))
-    plans = () if args.plans == "nnUNetPlans" else ("-p", args.plans)
     train = ("nnUNetv2_train", args.dataset, args.configuration, 0, "-tr", args.trainer, *plans)
     print(f"next: {command([*train, '-pretrained_weights', args.output])}")
     return 0

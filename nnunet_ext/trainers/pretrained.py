@@ -15,19 +15,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.architectures.pretrained import swin_windows
 from nnunet_ext.errors import UserError
-from nnunet_ext.families import TRAINERS
 from nnunet_ext.folders import PREPROCESSED, dataset_name
-from nnunet_ext.lookup import did_you_mean
 from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.trainers import checkpoints
-from nnunet_ext.trainers.registry import check_trainer_name, resolve
+from nnunet_ext.trainers import checkpoints, hub_weights
+from nnunet_ext.trainers.registry import check_trainer_name, did_you_mean_trainer, resolve
 
-#: part of a network -> pattern of the names of encoders for it on timm's hub, and behind TORCHVISION on torchvision's
-HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
-TORCHVISION = "torchvision:"
-TORCHVISION_NAMES = {"cnn": "resnet*", "transformer": "swin_v2_*"}
-TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 SEED = 0  # of what stays random, so that the same command writes the same file
 
 
@@ -58,7 +51,7 @@ def start_checkpoint(
     check_trainer_name(trainer)
     trainer_class: Any = resolve(trainer)
     if trainer_class is None:
-        raise UserError(f"{trainer} is no trainer of this plugin", remedy=f"choose from {', '.join(TRAINERS)}")
+        raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
     if not sources:
         raise UserError("no weights were named", remedy="give --cnn or --transformer")
     name = dataset_name(dataset_id, (PREPROCESSED,))
@@ -118,16 +111,15 @@ def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
     Nothing in a file is executed.
 
     Raises:
-        UserError: no such file or name, a file that holds something else, no network for the hub.
+        UserError: no such file or name, a file that holds something else; ``NotFetchedError``: no network for the hub.
     """
-    path = Path(source)
-    if path.suffix in (".pth", ".pt", ".bin", ".safetensors") or path.is_file():
-        weights = _read_file(path)
+    if hub_weights.is_file(source):
+        weights = _read_file(Path(source))
         return weights, swin_windows(weights) if part == "transformer" else None
-    if source.startswith(TORCHVISION):
-        weights = _from_torchvision(source.removeprefix(TORCHVISION), part)
-        return weights, swin_windows(weights) if part == "transformer" else None
-    return _from_hub(source, part)
+    weights, windows = hub_weights.fetch(source, part)
+    if part == "transformer" and windows is None:  # the weights tell them
+        windows = swin_windows(weights)
+    return weights, windows
 
 
 def _read_file(path: Path) -> dict[str, torch.Tensor]:
@@ -149,50 +141,3 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError("the file holds no state dict", file=path)
     return content
-
-
-def _from_torchvision(name: str, part: str) -> dict[str, torch.Tensor]:
-    """What CFFormer's authors started from."""
-    from torchvision import models
-
-    known = models.list_models(include=TORCHVISION_NAMES[part])
-    if name not in known:
-        remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
-        raise UserError(f"torchvision has no {part} '{name}'", remedy=remedy)
-    try:
-        return models.get_model(name, weights=TORCHVISION_WEIGHTS).state_dict()
-    except Exception as error:  # as of timm's hub
-        raise _not_fetched(TORCHVISION + name, error) from error
-
-
-def _not_fetched(name: str, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [""])[0]
-    return UserError(
-        f"the weights of {name} could not be fetched ({type(error).__name__}: {reason})",
-        remedy="download them on a machine with a network and give the file",
-    )
-
-
-def _from_hub(name: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
-    import timm
-
-    architecture = name.removeprefix("timm:").partition(".")[0]
-    known = timm.list_models(HUB_NAMES[part])
-    if architecture not in known:
-        example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_tiny_window8_256.ms_in1k"}[part]
-        remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"
-        raise UserError(f"timm has no {part} '{name}'", remedy=did_you_mean(architecture, known, remedy))
-    try:
-        model = timm.create_model(name.removeprefix("timm:"), pretrained=True)
-    except Exception as error:  # the hub's client raises errors of many types
-        raise _not_fetched(name, error) from error
-    windows = None
-    if part == "transformer":
-        stages: Any = model.layers
-        windows = [_trained_window(stage.blocks[0].attn) for stage in stages]
-    return model.state_dict(), windows
-
-
-def _trained_window(attention: Any) -> tuple[int, ...]:
-    trained = tuple(attention.pretrained_window_size)
-    return trained if all(trained) else tuple(attention.window_size)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import shlex
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -16,7 +20,7 @@ from torchvision import models
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.cli import main
 from nnunet_ext.errors import UserError
-from nnunet_ext.trainers import pretrained
+from nnunet_ext.trainers import hub_weights, pretrained
 
 TRAINER = "nnUNetTrainerCFFormer_paper_1epochs_1its_1vits"
 
@@ -83,7 +87,82 @@ def test_torchvisions_files_start_both_encoders_and_tell_their_window(command, t
     assert trainer.encoders_that_start_at_random() == []
 
 
-def test_names_of_torchvision_fetch_what_the_authors_started_from(monkeypatch):
+@pytest.fixture
+def reachable(monkeypatch):
+    """As if the hubs answered."""
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO())
+
+
+@pytest.fixture
+def attempts(monkeypatch, tmp_path):
+    """No network, and nothing fetched before; the addresses that were tried."""
+    tried = []
+
+    def offline(request, timeout):
+        tried.append(request.full_url)
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "options"),
+    [
+        (
+            ("--cnn", "torchvision:resnet34", "--transformer", "torchvision:swin_v2_t"),
+            (
+                "https://download.pytorch.org/models/resnet34-b627a593.pth as resnet34-b627a593.pth",
+                "https://download.pytorch.org/models/swin_v2_t-b137f0e2.pth as swin_v2_t-b137f0e2.pth",
+            ),
+            "--cnn resnet34-b627a593.pth --transformer swin_v2_t-b137f0e2.pth",
+        ),
+        (
+            ("--cnn", "resnet34.a1_in1k", "--transformer", "swinv2_tiny_window8_256.ms_in1k"),
+            (
+                "timm/resnet34.a1_in1k/resolve/main/model.safetensors as resnet34.a1_in1k.safetensors",
+                "timm/swinv2_tiny_window8_256.ms_in1k/resolve/main/model.safetensors as "
+                "swinv2_tiny_window8_256.ms_in1k.safetensors",
+            ),
+            "--cnn resnet34.a1_in1k.safetensors --transformer swinv2_tiny_window8_256.ms_in1k.safetensors --window 8",
+        ),
+    ],
+)
+def test_without_a_network_one_attempt_ends_in_what_to_fetch_and_what_to_type(
+    command, attempts, capfd, tmp_path, names, files, options
+):
+    assert command(*names) == 2
+    assert len(attempts) == 1
+    fetch, following = capfd.readouterr().err.splitlines()
+    assert fetch.startswith("error: the weights of ")
+    assert "Name or service not known" in fetch
+    for file in files:
+        assert file in fetch
+    assert following == (
+        f"then: nnunet_ext pretrained -d 501 -c 2d -tr {TRAINER} -p smallPlans {options} -o {tmp_path / 'start.pth'}"
+    )
+
+
+def test_windows_that_differ_between_stages_are_all_named():
+    files, options = hub_weights.options_for({"transformer": "swinv2_base_window12_192.ms_in22k"}, None)
+    assert files[0].windows == (12, 12, 12, 6)
+    assert options[-5:] == ["--window", "12", "12", "12", "6"]
+
+
+def test_a_window_that_was_given_is_kept_beside_a_file(tmp_path):
+    sources = {"cnn": "torchvision:resnet34", "transformer": "swin.pth"}
+    _, options = hub_weights.options_for(sources, [7])
+    assert options[2:] == ["--transformer", "swin.pth", "--window", "7"]
+
+
+def test_a_tag_that_timm_does_not_have_is_one_line():
+    with pytest.raises(UserError, match=r"timm has no weights 'resnet34.a1_in1'.*did you mean resnet34.a1_in1k"):
+        hub_weights.hub_file("resnet34.a1_in1", "cnn")
+
+
+def test_names_of_torchvision_fetch_what_the_authors_started_from(monkeypatch, reachable):
     asked = []
 
     def get_model(name, weights):
@@ -101,7 +180,7 @@ def test_names_of_torchvision_fetch_what_the_authors_started_from(monkeypatch):
         raise ConnectionError
 
     monkeypatch.setattr(models, "get_model", offline)
-    with pytest.raises(UserError, match=r"torchvision:resnet34 could not be fetched \(ConnectionError.*download them"):
+    with pytest.raises(UserError, match=r"torchvision:resnet34 could not be fetched \(ConnectionError.*give the file"):
         pretrained.read_weights("torchvision:resnet34", "cnn")
 
 
@@ -216,16 +295,16 @@ def test_what_cannot_be_started_is_one_line(command, capsys, arguments, trainer,
     assert re.search(message, line), line
 
 
-def test_no_network_for_the_hub_is_one_line_with_the_remedy(monkeypatch):
+def test_a_hub_that_refuses_is_one_line_with_the_remedy(monkeypatch, reachable):
     def offline(*_, **__):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(UserError, match=r"could not be fetched \(ConnectionError.*download them on a machine"):
+    with pytest.raises(UserError, match=r"could not be fetched \(ConnectionError.*fetch https.*on a machine"):
         pretrained.read_weights("resnet34.a1_in1k", "cnn")
 
 
-def test_the_hub_tells_the_windows_of_training(monkeypatch):
+def test_the_hub_tells_the_windows_of_training(monkeypatch, reachable):
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name.partition(".")[0]))
     _, windows = pretrained.read_weights("swinv2_tiny_window8_256.ms_in1k", "transformer")
