@@ -190,6 +190,6 @@ def sparse(shown: str, member: str) -> UserError:
     """ARC01 for a file of a tar that is stored without its holes."""
     return UserError(
         f"{shown}!/{member} is stored as a sparse file, which is not read",
-        remedy="unpack the tar with 'tar -xf' or 7z and give the folder",
+        remedy="unpack the tar with 'tar -xf', not with 7z, and give the folder",
         code="ARC01",
     )

@@ -144,10 +144,10 @@ class Budget:
         self._outer = outer
         self._total = self._members = 0
 
-    def add(self, size: int) -> None:
-        """Count a member; raise ARC04 if no archive holds so much unless it is a bomb."""
+    def add(self, size: int, members: int = 1) -> None:
+        """Count a member, or bytes of it; raise ARC04 if no archive holds so much unless it is a bomb."""
         self._total += size
-        self._members += 1
+        self._members += members
         if self._members > MAX_MEMBERS:
             raise too_many(self._shown)
         if self._total > self._most:
@@ -157,7 +157,7 @@ class Budget:
                 code="ARC04",
             )
         if self._outer is not None:
-            self._outer.add(size)
+            self._outer.add(size, members)
 
 
 def check_space(shown: str, size: int, target: Path) -> None:

@@ -107,11 +107,12 @@ def _tar_contents(
         name = safe_name(info.name, shown)
         held = info.size if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES else 0
         end = info.offset_data + -(-held // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        if info.isdir() or info.type in _NO_FILES or is_junk(name):
-            budget.add(held if archive_size < 0 else 0)  # to skip it, it must be decompressed
+        header = info.offset_data - info.offset
+        budget.add(header if archive_size < 0 else 0)
         if info.isdir() or info.type in _NO_FILES:
             continue
         if is_junk(name):
+            budget.add(held if archive_size < 0 else 0, 0)  # to skip it, it must be decompressed
             yield Member(info.name, info.size, path=name, junk=True), partial(_open_in_tar, archive, info)
             continue
         names.add(name)
@@ -126,7 +127,7 @@ def _tar_contents(
         else:
             member = Member(info.name, info.size, -1 if archive_size < 0 else info.offset_data, name)
             plain[name] = member, info
-        budget.add(member.size)
+        budget.add(member.size, 0)
         if 0 <= archive_size < member.offset + member.size:
             raise tarfile.ReadError(f"it ends within {name}")
         yield member, partial(_open_in_tar, archive, info)

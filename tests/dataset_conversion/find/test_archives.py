@@ -181,6 +181,14 @@ def test_members_without_number_take_no_memory(
         index([tmp_path / "x.zip"], [], extract_to)
 
 
+def test_long_headers_count_as_what_they_expand_to(tmp_path: Path, extract_to: Path | None) -> None:
+    info = member("d", tarfile.DIRTYPE)
+    info.pax_headers = {"comment": "x" * 900_000}
+    path = tar(tmp_path / "x.tar.gz", *([info] * 80), mode="w:gz")
+    with pytest.raises(UserError, match=r"ARC04: .*x\.tar\.gz would expand to more than 40 times its size"):
+        index([path], [], extract_to)
+
+
 # --- what is no plain file ---------------------------------------------------------------------------------------
 
 
