@@ -181,9 +181,10 @@ def brats2021(cases: int, layout: str, quirks: bool) -> Download:
 
 
 _SHAPE = (32, 40, 40)
+_OWN = ("CNT01", "GEO07", "SPL03")
 #: name of a dataset -> how its download is made up
 PHANTOMS = {
-    "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SHAPE, 335),
-    "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SHAPE, 369),
-    "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SHAPE, 1111),
+    "brats2019": PhantomDataset(brats2019, ("folder", "zip"), _SHAPE, 335, own_findings=_OWN),
+    "brats2020": PhantomDataset(brats2020, ("kaggle", "folder", "zip"), _SHAPE, 369, own_findings=_OWN),
+    "brats2021": PhantomDataset(brats2021, ("folder", "kaggle", "zip"), _SHAPE, 1111, own_findings=(*_OWN, "CSV01")),
 }

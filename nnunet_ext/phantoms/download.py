@@ -76,6 +76,8 @@ class PhantomDataset:
         shape: (z, y, x) voxels if none is asked for; for pictures z means nothing.
         max_cases: cases of the real dataset.
         appearances: in how many ways its images can look.
+        own_findings: codes of findings that a phantom has for its size, or as the real download has, and that are no
+            quirk; ``nnunet_ext convert`` does not tell them.
     """
 
     download: Callable[[int, str, bool], Download]
@@ -83,6 +85,7 @@ class PhantomDataset:
     shape: tuple[int, int, int]
     max_cases: int
     appearances: int = 1
+    own_findings: tuple[str, ...] = ("CNT01", "SPL03")
 
 
 def csv_bytes(rows: Iterable[Sequence[str]], delimiter: str = ",", line_end: str = "\n") -> bytes:

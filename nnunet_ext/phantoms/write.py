@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.datasets import DATASETS as DESCRIBED
+from nnunet_ext.dataset_conversion.reporting.phantom_source import MARK, mark
 from nnunet_ext.errors import UserError
 from nnunet_ext.files import write_folder_atomically
 from nnunet_ext.lookup import did_you_mean, plain
@@ -136,6 +137,7 @@ def write_phantoms(
                 tables |= download.tables_of_images(download.studies, seed, shape or row.shape)
             for destination, content in tables.items():
                 packer.add(destination, content)
+            packer.add(MARK, mark(row.own_findings))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write phantoms: {reason}", file=out, remedy="check space and permission") from error

@@ -9,6 +9,7 @@ from nnunet_ext.dataset_conversion.checks import BY_CODE, Finding
 from nnunet_ext.dataset_conversion.folds.splits import Splits
 from nnunet_ext.dataset_conversion.output.provenance import relative
 from nnunet_ext.dataset_conversion.plan import Plan
+from nnunet_ext.dataset_conversion.reporting import phantom_source
 from nnunet_ext.dataset_conversion.tasks import CaseResult
 from nnunet_ext.shown import markdown as plain
 
@@ -80,8 +81,9 @@ def _found(plan: Plan, results: Sequence[CaseResult]) -> str:
             converted = sum(case.id in done for case in cases)
             lines.append(f"- {title} cases: {len(cases)} found, {converted} converted")
     lines += [f"- {count} cases left out: {plain(why)}" for why, count in plan.left_out.items() if count]
-    if plan.skipped:
-        lines.append(f"- {plan.skipped} hidden or unfinished files skipped")
+    skipped = plan.skipped - phantom_source.number_of_marks(plan.sources)
+    if skipped:
+        lines.append(f"- {skipped} hidden or unfinished files skipped")
     if plan.unknown:
         names = ", ".join(plain(name) for name in sorted(file.path for file in plan.unknown)[:_EXAMPLES])
         lines.append(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from nnunet_ext.dataset_conversion.checks import count_by_code, errors
+from nnunet_ext.dataset_conversion.checks import Finding, count_by_code, errors
 from nnunet_ext.dataset_conversion.output.conversion import Conversion
+from nnunet_ext.dataset_conversion.reporting import phantom_source
 from nnunet_ext.dataset_conversion.reporting.report import by_code, next_command, written
 from nnunet_ext.errors import UserError
 from nnunet_ext.folders import default_processes
 from nnunet_ext.shown import printable
+
+#: of findings of one code that are no errors
+_LINES = 3
 
 
 def exit_code(conversion: Conversion) -> int:
@@ -82,18 +87,46 @@ def as_text(conversion: Conversion) -> str:
     if conversion.splits is not None:
         sizes = "/".join(str(len(fold["val"])) for fold in conversion.splits.folds)
         rows.append(("splits", f"{conversion.splits.rule}; validation {sizes}"))
-    for (severity, code), found in by_code(conversion.all_findings).items():
-        if severity == "info" and conversion.complete:
-            rows.append((severity, f"{code} {len(found)} times, such as: {found[0].message}"))
-        else:
-            shown = found if severity == "error" else found[:3]
-            rows += [(severity, str(finding.error())) for finding in shown]
-            rows += [(severity, f"{code}: {len(found) - len(shown)} more like this")] if len(found) > len(shown) else []
+    told = phantom_source.worth_telling(conversion.all_findings, plan.sources)
+    for (severity, code), found in by_code(told).items():
+        rows += [(severity, line) for line in _lines(severity, code, found, conversion)]
+    untold = sorted({finding.code for finding in conversion.all_findings} - {finding.code for finding in told})
+    if untold:
+        rows.append(("info", f"a phantom: that it is small and made up is not told here ({', '.join(untold)})"))
     if conversion.complete:
         rows.append(("report", str(conversion.folder / "report.md")))
         rows.append(("next:", next_command(plan)))
     lines = [f"{title:<9}{text}" if title not in ("", "next:") else f"{title} {text}".strip() for title, text in rows]
     return "\n".join(map(printable, lines))
+
+
+def _lines(severity: str, code: str, found: Sequence[Finding], conversion: Conversion) -> list[str]:
+    """The findings of one code: every error, up to three others; cases that share a cause share a line."""
+    if severity == "error":
+        return [str(finding.error()) for finding in found]
+    if severity == "info" and conversion.complete:
+        return [f"{code} {len(found)} times, such as: {found[0].message}"]
+    causes: dict[object, list[Finding]] = defaultdict(list)
+    for finding in found:
+        causes[_cause(finding)].append(finding)
+    shown = list(causes.values())[:_LINES]
+    lines = [_of_cases(code, group, len(conversion.plan.tasks)) for group in shown]
+    more = len(found) - sum(map(len, shown))
+    return lines + ([f"{code}: {more} more like this"] if more else [])
+
+
+def _cause(finding: Finding) -> object:
+    """The message without the name of the case at its beginning; of a finding without a case, the finding itself."""
+    if not finding.case:
+        return finding
+    return finding.message.removeprefix(finding.case).removeprefix(":").strip()
+
+
+def _of_cases(code: str, group: Sequence[Finding], cases: int) -> str:
+    if len(group) == 1:
+        return str(group[0].error())
+    number = f"all {cases} cases" if len(group) == cases else f"{len(group)} of {cases} cases"
+    return f"{code}: {number}, such as {group[0].case}: {_cause(group[0])}"
 
 
 def _found(conversion: Conversion) -> str:
@@ -103,8 +136,9 @@ def _found(conversion: Conversion) -> str:
         text += f", test cases: {len(plan.cases('test'))}"
     if plan.unknown:
         text += f", files not used: {len(plan.unknown)}"
-    if plan.skipped:
-        text += f", hidden files skipped: {plan.skipped}"
+    skipped = plan.skipped - phantom_source.number_of_marks(plan.sources)
+    if skipped:
+        text += f", hidden files skipped: {skipped}"
     return text
 
 
