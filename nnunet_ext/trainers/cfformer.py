@@ -65,6 +65,8 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
     network_class = CFFormer
     recipe = replace(_RECIPE, epochs=130, loss="cfformer_paper", gradient_clip=1.0, deep_supervision=False)
 
+    published_recipe = replace(recipe, network_options={"preset": "tiny"} | dict.fromkeys(PARTS, True))
+    published_channels = PUBLISHED_CHANNELS
     fixes_patch_or_batch = True
     patch_size = (224, 224)
     batch_size_of_paper = 16
@@ -103,29 +105,20 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
             ]
         )
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        differs = []
-        channels = self.num_input_channels
-        if channels != PUBLISHED_CHANNELS:
-            differs.append(f"{channels} image channels instead of {PUBLISHED_CHANNELS}, which is our extension")
+    def differences(self) -> list[str]:
+        found = super().differences()
         size = [int(edge) for edge in self.configuration_manager.median_image_size_in_voxels]
         if size != list(self.patch_size):
             whole = " x ".join(map(str, self.patch_size))
-            differs.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to {whole}")
+            found.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to {whole}")
         if not _scaled_like_pictures(self.configuration_manager):
-            differs.append("nnU-Net's normalisation instead of ImageNet's")
-        if random := self.encoders_that_start_at_random():
-            differs.append(f"random weights of the {' and the '.join(random)} ('nnunet_ext pretrained' makes a start)")
-        if differs and self.local_rank == 0:
-            self.print_to_log_file(f"what differs from the paper: {'; '.join(differs)} (docs/trainers.md)")
+            found.append("nnU-Net's normalisation instead of ImageNet's")
+        return found
 
-    def encoders_that_start_at_random(self) -> list[str]:
-        """Encoders whose norms are all one as training begins, as they are only when no weights were loaded."""
+    def encoders(self) -> dict[str, nn.Module]:
         network: Any = self.bare_network()
-        encoders = {"CNN": network.cnn, "transformer": network.transformer}
-        encoders = {name: part for name, part in encoders.items() if part is not None}
-        return [] if self.current_epoch else [name for name, part in encoders.items() if _is_fresh(part)]
+        parts = {"CNN": network.cnn, "transformer": network.transformer}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def _crop(transform: SpatialTransform) -> RandomCropTransform:
@@ -142,11 +135,6 @@ def _crop(transform: SpatialTransform) -> RandomCropTransform:
         border_mode_seg="constant",
         padding_value_seg=-1,
     )
-
-
-def _is_fresh(encoder: nn.Module) -> bool:
-    norms = (p for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight"))
-    return all(bool((weight == 1).all()) for weight in norms)
 
 
 def _require_divisible(patch_size: Sequence[int]) -> None:

@@ -7,6 +7,9 @@ fusion and feature communication", Biomedical Signal Processing and Control 2025
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
@@ -49,6 +52,12 @@ class nnUNetTrainerCFNet_paper(PublishedTrainer):
     )
 
     alternative = "nnUNetTrainerCFNet"
+    # the focal term as coded, slices of 240 x 240 without augmentation, 6,000 of them in batches of 12
+    published_recipe = replace(recipe, loss="cfnet_paper_coded_focal", epochs=200, augmentation=False, mirroring=False)
+    published_iterations = 500
+    published_patch_size = (240, 240)
+    published_batch_size = 12
+    published_channels = 4
 
     @classmethod
     def published_network(
@@ -66,3 +75,13 @@ class nnUNetTrainerCFNet_paper(PublishedTrainer):
                 remedy=f"use {cls.alternative}, which configures itself for any of these",
             )
         return CFNet.reference(num_classes=num_output_channels, stream_channels=BRATS_PAIRS)
+
+    def differences(self) -> list[str]:
+        found = super().differences()
+        if self.device.type == "cuda" and not self.recipe.bf16:
+            found.append("autocast to float16 instead of float32")
+        return found
+
+    def encoders(self) -> dict[str, nn.Module]:
+        network: Any = self.bare_network()
+        return {"encoders": nn.ModuleList([network.stem_norm, network.stages_one, network.stages_two])}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.recipe import Recipe
+
+#: fields of a recipe that change no weight of the network
+_NO_PART_OF_TRAINING = ("validation_iterations", "seed")
 
 
 class PublishedTrainer(BaseTrainer):
@@ -18,6 +24,10 @@ class PublishedTrainer(BaseTrainer):
     Attributes:
         patch_size, batch_size_of_paper: of the paper, where the trainer fixes them; None: those of the plans.
         alternative: name of the trainer that takes what this one refuses.
+        published_recipe: as the paper or its code trained, in the words of a recipe.
+        published_iterations: of an epoch; None: a pass over the data.
+        published_patch_size, published_batch_size: of the paper, where the trainer does not fix them; None: not known.
+        published_channels: image channels.
 
     Its recipe must say ``deep_supervision=False``.
     """
@@ -26,6 +36,11 @@ class PublishedTrainer(BaseTrainer):
     patch_size: ClassVar[tuple[int, ...] | None] = None
     batch_size_of_paper: ClassVar[int | None] = None
     alternative: ClassVar[str]
+    published_recipe: ClassVar[Recipe]
+    published_iterations: ClassVar[int | None] = None
+    published_patch_size: ClassVar[tuple[int, ...] | None] = None
+    published_batch_size: ClassVar[int | None] = None
+    published_channels: ClassVar[int]
 
     @classmethod
     def published_network(
@@ -74,3 +89,70 @@ class PublishedTrainer(BaseTrainer):
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Nothing to switch: the published network has no deep supervision."""
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        differs = self.differences()
+        if differs and self.local_rank == 0:
+            self.print_to_log_file(f"what differs from the paper: {'; '.join(differs)} (docs/trainers.md)")
+
+    def differences(self) -> list[str]:
+        """Every way in which this training is not the published one; a trainer adds what only it knows."""
+        paper = (self.patch_size or self.published_patch_size, self.batch_size_of_paper or self.published_batch_size)
+        here = (tuple(self.configuration_manager.patch_size), self.configuration_manager.batch_size)
+        found = recipe_differences(self.recipe, self.published_recipe)
+        if self.recipe.iterations != self.published_iterations:
+            published = self.published_iterations or "a pass over the data"
+            found.append(f"iterations {self.recipe.iterations} instead of {published}")
+        if paper[0] is not None and here[0] != paper[0]:
+            found.append(f"patches of {_by(here[0])} instead of {_by(paper[0])}")
+        if paper[1] is not None and here[1] != paper[1]:
+            found.append(f"batches of {here[1]} instead of {paper[1]}")
+        channels = self.num_input_channels
+        if channels != self.published_channels:
+            image = f"{channels} image channel{'s' * (channels != 1)}"
+            found.append(f"{image} instead of {self.published_channels}, which is our extension")
+        if random := self.encoders_that_start_at_random():
+            found.append(f"random weights of the {' and the '.join(random)} ('nnunet_ext pretrained' makes a start)")
+        return found
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The encoders that the paper starts from published weights, by name."""
+        raise NotImplementedError
+
+    def encoders_that_start_at_random(self) -> list[str]:
+        """Encoders whose norms are all one as training begins, as they are only when no weights were loaded."""
+        return [] if self.current_epoch else [name for name, part in self.encoders().items() if _is_fresh(part)]
+
+
+def recipe_differences(recipe: Recipe, published: Recipe) -> list[str]:
+    """Fields in which a recipe is not the published one, such as ``"learning rate 0.001 instead of 0.01"``."""
+    found = []
+    for each in fields(Recipe):
+        if each.name in (*_NO_PART_OF_TRAINING, "iterations"):
+            continue
+        ours, theirs = getattr(recipe, each.name), getattr(published, each.name)
+        if each.name == "network_options":  # what a suffix does not set stays as published
+            ours = {**theirs, **ours}
+        if ours != theirs:
+            found.append(f"{each.name.replace('_', ' ')} {_said(ours)} instead of {_said(theirs)}")
+    return found
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by(edges: tuple[int, ...]) -> str:
+    return " x ".join(map(str, edges))
+
+
+def _is_fresh(encoder: nn.Module) -> bool:
+    norms = (p for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight"))
+    return all(bool((weight == 1).all()) for weight in norms)

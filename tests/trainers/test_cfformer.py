@@ -98,7 +98,7 @@ def test_the_published_network_trains_and_validates(toy, train, small_paper, log
     trainer = train(f"{PAPER}_NoMirroring", "2d", checkpoints=False)
     trainer.perform_actual_validation()
     assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
-    assert "what differs from the paper: patches of images of" in log_of(trainer)
+    assert "; patches of images of" in log_of(trainer)
     assert "nnU-Net's normalisation instead of ImageNet's" in log_of(trainer)
     assert "random weights of the CNN and the transformer ('nnunet_ext pretrained' makes a start)" in log_of(trainer)
     assert "our extension" not in log_of(trainer)
@@ -232,7 +232,7 @@ def test_a_row_of_the_ablation_trains(toy, train, small_paper, log_of, suffix, p
     trainer = train(f"{PAPER}_{suffix}", "2d", checkpoints=False)
     assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
     assert f"random weights of the {part} (" in log_of(trainer)
-    assert "1 image channels instead of 3, which is our extension" in log_of(trainer)
+    assert "1 image channel instead of 3, which is our extension" in log_of(trainer)
 
 
 @pytest.mark.parametrize(("patch", "fitting"), [((200, 224), "192 x 224"), ((16, 48), "32 x 64")])
