@@ -119,3 +119,25 @@ def test_the_python_of_the_network_page_runs() -> None:
 
 def test_the_python_of_the_planning_page_runs() -> None:
     assert _run_the_python_of("planning.md")["memory"].multiply_adds > 0
+
+
+def test_one_dataset_has_one_id_in_all_pages() -> None:
+    ids: dict[tuple[str, str], set[str]] = {}
+    for page in PAGES:
+        inline = re.findall(r"`(nnunet_ext convert [^`]*)`", page.read_text(encoding="utf-8"))
+        for line in [*_commands(page), *inline]:
+            words = shlex.split(line)
+            if words[:2] != ["nnunet_ext", "convert"] or "-d" not in words:
+                continue
+            named = words[words.index("-n") + 1] if "-n" in words else ""
+            ids.setdefault((words[2], named.lower()), set()).add(words[words.index("-d") + 1])
+    assert ids
+    assert {name: found for name, found in ids.items() if len(found) > 1} == {}
+
+
+def test_the_page_of_convert_names_every_option() -> None:
+    parser = argparse.ArgumentParser()
+    importlib.import_module("nnunet_ext.commands.convert").add_arguments(parser)
+    text = (ROOT / "docs/convert.md").read_text(encoding="utf-8")
+    options = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    assert [option for option in options if f"`{option}" not in text and option != "--help"] == []

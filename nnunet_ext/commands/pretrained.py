@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trust", action="store_true", help="import whatever classes the plans name")
     parser.epilog = (
-        "example: nnunet_ext pretrained -d 142 -c 2d -tr nnUNetTrainerCFFormer_paper --cnn resnet34.pth -o start.pth"
+        "example: nnunet_ext pretrained -d 537 -c 2d -tr nnUNetTrainerCFFormer_paper --cnn resnet34.pth -o start.pth"
     )
 
 

@@ -28,3 +28,9 @@ def dataset_json_of(plans: dict[str, Any]) -> dict[str, Any]:
                 raise UserError(f"the dataset.json has no {keys[0]}", file=file, remedy="convert the dataset again")
         return content
     raise UserError("the dataset has no dataset.json", file=file, remedy="convert the dataset again")
+
+
+def number_of_cases(dataset_json: dict[str, Any]) -> int | None:
+    """For training, as nnU-Net's planner counts them; None where the file holds no number there."""
+    number = dataset_json.get("numTraining")
+    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None

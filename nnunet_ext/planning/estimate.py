@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.live import forward_peak
 from nnunet_ext.planning.memory import built_without_data, measure_sample
+
+# of nnU-Net's ExperimentPlanner: max_dataset_covered, UNet_min_batch_size
+COVERED, MIN_BATCH = 0.05, 2
 
 #: builds the network; called within ``torch.device("meta")``
 Build = Callable[[], nn.Module]
@@ -30,6 +34,8 @@ class Estimate:
         parameter_bytes: weights, gradients, state of the optimizer, half-precision copies.
         training_bytes, prediction_bytes: estimated on a GPU, under autocast.
         largest_batch: that fits ``available``; None if that is not known.
+        batch_of_dataset: the largest that nnU-Net plans for this dataset, whatever the memory; None if not known.
+        whole_images: whether a patch covers the median image, so that no plans have a larger one.
         available: memory to fit into, or None.
         parts: of ``kept_autocast``.
     """
@@ -50,6 +56,15 @@ class Estimate:
     largest_batch: int | None
     available: float | None
     parts: dict[str, int]
+    batch_of_dataset: int | None = None
+    whole_images: bool = False
+
+    @property
+    def bound_by_dataset(self) -> bool:
+        """Whether patch and batch are as large as nnU-Net plans them for this dataset with any memory."""
+        if self.largest_batch is None or self.batch_of_dataset is None:
+            return False
+        return self.whole_images and self.largest_batch > self.batch_size >= self.batch_of_dataset
 
     @property
     def fits(self) -> bool | None:
@@ -69,6 +84,7 @@ def estimate(
     classes: int,
     optimizer: str = "SGD",
     available: float | None = None,
+    cases: int | None = None,
 ) -> Estimate:
     """Estimate one configuration.
 
@@ -81,6 +97,7 @@ def estimate(
         classes: logits.
         optimizer: name in ``torch.optim``.
         available: bytes of GPU memory to fit into.
+        cases: of the dataset, for training.
 
     Raises:
         ValueError: the network needs data to run, or refuses the configuration.
@@ -116,4 +133,11 @@ def estimate(
         largest_batch=None if available is None else gpu.largest_batch(half, available, optimizer),
         available=available,
         parts={part: batch * size for part, size in half.parts.items()},
+        batch_of_dataset=None if cases is None else _batch_of_dataset(cases, image, patch),
+        whole_images=all(edge <= of_patch for edge, of_patch in zip(image[-len(patch) :], patch, strict=True)),
     )
+
+
+def _batch_of_dataset(cases: int, image: Sequence[int], patch: Sequence[int]) -> int:
+    """nnU-Net plans no batch that covers more than a twentieth of all voxels, and none of less than two samples."""
+    return max(MIN_BATCH, round(cases * prod(image) * COVERED / prod(patch)))

@@ -15,7 +15,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import gpu, make_plans
-from nnunet_ext.planning.dataset_json import dataset_json_of
+from nnunet_ext.planning.dataset_json import dataset_json_of, number_of_cases
 from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.from_plans import from_configuration
 from nnunet_ext.planning.timing import epoch_seconds
@@ -90,6 +90,7 @@ def _estimate(wanted: make_plans.Wanted, manager: PlansManager, name: str, datas
         classes=arguments[3],
         optimizer=wanted.optimizer,
         available=wanted.target * gpu.GB,
+        cases=number_of_cases(dataset_json),
     )
 
 

@@ -12,7 +12,7 @@ from nnunet_ext.planning import make_plans
 from nnunet_ext.planning.plan_facts import PlanFacts
 from nnunet_ext.planning.plans_file import OURS
 from nnunet_ext.planning.table import render
-from nnunet_ext.shown import command, printable
+from nnunet_ext.shown import command, joined, printable
 
 # A training with small plans is a trial: minutes on a core, on one fold.
 _TRIAL = "_5epochs_20its_5vits"
@@ -31,6 +31,12 @@ def as_text(facts: PlanFacts, written: bool) -> str:
         state = "to be preprocessed" if row.configuration in facts.missing else "there already"
         shared = ", shared with nnUNetPlans" if data.startswith("nnUNetPlans_") else ""
         lines.append(f"data of {row.configuration}: {data}{shared}, {state}")
+    bound = [row.configuration for row in facts.rows if row.bound_by_dataset]
+    if bound and "small" not in plans[OURS]:
+        lines.append(
+            f"{joined(bound)}: patch and batch are as large as nnU-Net plans them for so small a dataset; plans for a "
+            "larger GPU are the same"
+        )
     return "\n".join([render(facts.rows, facts.seconds), *map(printable, lines)])
 
 

@@ -41,11 +41,19 @@ def render(rows: Sequence[Estimate], seconds: Mapping[int, float] | None = None)
         ]
         if known:
             cells += ["-" if row.fits is None else "yes" if row.fits else "NO"]
-            cells += ["-" if row.largest_batch is None else str(row.largest_batch)]
+            cells += [_largest_batch(row)]
         if seconds:
             cells += [f"{seconds[number]:.0f}" if number in seconds else "-"]
         table.append(cells)
     return f"{text_table(table, right=range(3, len(heads)))}\n{NOTE}"
+
+
+def _largest_batch(row: Estimate) -> str:
+    """The batch that would fit, up to what nnU-Net would plan for the dataset or what is planned."""
+    if row.largest_batch is None:
+        return "-"
+    most = max(row.batch_size, row.batch_of_dataset or row.largest_batch)
+    return f"more than {most}" if row.largest_batch > most else str(row.largest_batch)
 
 
 def render_parts(rows: Sequence[Estimate]) -> str:

@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.folders import PREPROCESSED, dataset_name
-from nnunet_ext.planning.dataset_json import dataset_json_of
+from nnunet_ext.planning.dataset_json import dataset_json_of, number_of_cases
 from nnunet_ext.planning.estimate import Estimate, estimate
 from nnunet_ext.planning.find import find_network
 from nnunet_ext.planning.from_plans import REFUSALS
@@ -170,4 +170,5 @@ def _estimate_unguarded(
         classes=classes,
         optimizer=getattr(recipe, "optimizer", "SGD"),
         available=available,
+        cases=number_of_cases(dataset_json),
     )

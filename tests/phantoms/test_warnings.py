@@ -42,7 +42,7 @@ def test_the_records_of_a_phantom_hold_every_finding_and_its_mark_is_no_file_tha
     assert not [line for line in said.splitlines() if line.startswith("warning")]
     assert "hidden" not in said
     (folder,) = (tmp_path / "raw").glob("Dataset*")
-    assert (folder / "provenance.json").read_text().count('"GEO07"') == 3
+    assert (folder / "provenance.json").read_text().count('"code": "GEO07"') == 3
     report = (folder / "report.md").read_text()
     assert "| GEO07 | warning | 3 |" in report
     assert "hidden" not in report
@@ -52,7 +52,8 @@ def test_a_cause_that_all_cases_share_is_one_line(tmp_path, capsys):
     write_phantoms("lgg", tmp_path / "download", cases=5, quirks=False)
     (tmp_path / "download" / MARK).unlink()
     assert convert("lgg", tmp_path / "download", tmp_path / "raw", "--as", "3d", "--splits", "0") == 0
-    (line,) = [line for line in warnings(capsys) if line.startswith("GEO08")]
+    line, note = [line for line in warnings(capsys) if line.startswith("GEO08")]
+    assert "right and left" in note
     assert line == ("GEO08: all 5 cases, such as TCGA_CS_4941_19960909: the source has no spacing; 1x1x1 mm is written")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,43 @@ def test_tables_print_what_steers_a_screen_as_escapes(nnunet_folders: Any) -> No
     for text in (render(facts.rows), render_parts(facts.rows), plan_text.as_text(facts, written=True)):
         assert all(character.isprintable() or character == "\n" for character in text)
         assert "2d\\x1b[2J\\u202e\\r" in text
+
+
+@pytest.mark.parametrize(
+    ("fits", "planned", "of_dataset", "said"),
+    [
+        (4626, 2, 2, "more than 2"),
+        (4626, 9, 9, "more than 9"),
+        (4626, 16, 2, "more than 16"),
+        (5, 2, 12, "5"),
+        (1, 2, 2, "1"),
+        (4626, 2, None, "4626"),
+    ],
+)
+def test_the_largest_batch_is_not_beyond_what_nnunet_would_plan(
+    fits: int, planned: int, of_dataset: int | None, said: str
+) -> None:
+    made = replace(row("2d"), batch_size=planned, largest_batch=fits, batch_of_dataset=of_dataset)
+    assert render([made]).splitlines()[1].endswith(f"  {said}")
+    assert made.as_json()["largest_batch"] == fits
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"whole_images": False}, False),
+        ({"batch_of_dataset": 3}, False),
+        ({"batch_of_dataset": None}, False),
+        ({"largest_batch": 2}, False),
+    ],
+)
+def test_plans_that_a_larger_gpu_would_not_change_are_told(
+    nnunet_folders: Any, changes: dict[str, Any], told: bool
+) -> None:
+    tiny = replace(row("2d"), largest_batch=40, batch_of_dataset=2, whole_images=True)
+    text = plan_text.as_text(PlanFacts(plans("", "2d"), (replace(tiny, **changes),), {}, ()), written=False)
+    assert ("plans for a larger GPU are the same" in text) == told
 
 
 @pytest.mark.parametrize("place", ["preprocessed", "raw"])

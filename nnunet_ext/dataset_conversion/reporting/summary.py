@@ -16,6 +16,10 @@ from nnunet_ext.shown import printable
 
 #: of findings of one code that are no errors
 _LINES = 3
+#: what a code also means, for people alone: the findings themselves are part of what is written
+_ALSO = {
+    "GEO08": "nor do pictures state an orientation: nobody vouches for what a viewer marks as right and left",
+}
 
 
 def exit_code(conversion: Conversion) -> int:
@@ -111,6 +115,7 @@ def _lines(severity: str, code: str, found: Sequence[Finding], conversion: Conve
         causes[_cause(finding)].append(finding)
     shown = list(causes.values())[:_LINES]
     lines = [_of_cases(code, group, len(conversion.plan.tasks)) for group in shown]
+    lines += [f"{code}: {_ALSO[code]}"] if code in _ALSO else []
     more = len(found) - sum(map(len, shown))
     return lines + ([f"{code}: {more} more like this"] if more else [])
 
