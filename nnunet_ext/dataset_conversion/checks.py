@@ -131,7 +131,7 @@ CHECKS: tuple[Check, ...] = (
         "the conversion in the folder had another source, other files, other options or another version",
     ),
     Check("OUT06", "warning", "the preprocessed folder holds a fingerprint of an earlier conversion"),
-    Check("OUT07", "error", "another conversion is writing to the same folder"),
+    Check("OUT07", "error", "another conversion to the same id is running"),
     Check(
         "ARC01",
         "error",

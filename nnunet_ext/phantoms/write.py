@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,9 @@ from nnunet_ext.lookup import did_you_mean, plain
 from nnunet_ext.phantoms.download import Download, Files, PhantomDataset, Study
 from nnunet_ext.phantoms.packing import Packer
 from nnunet_ext.progress import with_progress
+
+#: of one image; drawing a phantom takes some tens of bytes for each
+MAX_VOXELS = 4 * 155 * 240 * 240
 
 
 def _rows() -> dict[str, PhantomDataset]:
@@ -96,7 +100,7 @@ def write_phantoms(
         out: folder to write, absent or empty.
         cases: number of labelled cases (for lgg patients, for busi pictures with a lesion).
         seed: non-negative.
-        shape: (z, y, x) voxels a case, at least 12 an axis; the dataset's default if not given.
+        shape: (z, y, x) voxels a case, at least 12 an axis, ``MAX_VOXELS`` in all; the dataset's default if not given.
         layout: one of the dataset's layouts; the first if not given.
         quirks: with the oddities of the real download.
         processes: worker processes (spawned: a script that asks for more than one needs a main guard).
@@ -118,6 +122,11 @@ def write_phantoms(
     if not 1 <= appearance <= row.appearances:
         known = "1" if row.appearances == 1 else f"1 to {row.appearances}"
         raise UserError(f"{dataset} has no appearance {appearance}", remedy=f"known: {known}")
+    if shape is not None and math.prod(shape) > MAX_VOXELS:
+        raise UserError(
+            f"a phantom of {' x '.join(map(str, shape))} voxels would not fit into memory",
+            remedy=f"ask for {MAX_VOXELS:,} voxels at most; a case of BraTS has 155 x 240 x 240",
+        )
     if seed < 0 or processes < 1:
         raise UserError(f"seed {seed} with {processes} processes", remedy="the seed starts at 0, processes at 1")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

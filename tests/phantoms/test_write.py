@@ -299,6 +299,10 @@ def test_a_zip_holds_the_tree_of_the_folder(tmp_path):
         (["brats2021", "--cases", "0"], "error: cannot write 0 cases"),
         (["lgg", "--cases", "111"], "error: cannot write 111 cases"),
         (["brats2021", "--shape", "8", "40", "40"], "error: shape 8x40x40 is too small"),
+        (
+            ["brats2021", "--shape", "9999", "99999", "99999"],
+            "error: a phantom of 9999 x 99999 x 99999 voxels would not",
+        ),
         (["brats2021", "--seed", "-1"], "error: seed -1"),
         (["busi", "--shape", "1", "8", "40"], "error: shape 1x8x40 is too small"),
         (["kvasir-seg", "--cases", "1001"], "error: cannot write 1001 cases"),
