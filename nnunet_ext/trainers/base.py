@@ -43,8 +43,6 @@ class BaseTrainer(nnUNetTrainer):
     network_class: ClassVar[type[nn.Module]]
     #: whether the network is a published one, which no plans change
     builds_published_network: ClassVar[bool] = False
-    #: whether patch or batch are the trainer's, so that no plans change them
-    fixes_patch_or_batch: ClassVar[bool] = False
     recipe: ClassVar[Recipe] = Recipe()
 
     # nnU-Net reads the names of these parameters and records them
@@ -71,6 +69,11 @@ class BaseTrainer(nnUNetTrainer):
             self.grad_scaler = None  # bfloat16 has the range of float32
         for note in before_training.notes_on_name(self):
             self.print_to_log_file(note)
+
+    @classmethod
+    def fixes_patch_or_batch(cls) -> bool:
+        """Whether patch or batch are the trainer's, so that no plans change them."""
+        return False
 
     @classmethod
     def adapted_plans(cls, plans: dict, configuration: str) -> dict:

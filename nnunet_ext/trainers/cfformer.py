@@ -67,9 +67,8 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
 
     published_recipe = replace(recipe, network_options={"preset": "tiny"} | dict.fromkeys(PARTS, True))
     published_channels = PUBLISHED_CHANNELS
-    fixes_patch_or_batch = True
-    patch_size = (224, 224)
-    batch_size_of_paper = 16
+    fixed_patch_size = (224, 224)
+    fixed_batch_size = 16
     alternative = "nnUNetTrainerCFFormer"
 
     @classmethod
@@ -108,8 +107,8 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
     def differences(self) -> list[str]:
         found = super().differences()
         size = [int(edge) for edge in self.configuration_manager.median_image_size_in_voxels]
-        if size != list(self.patch_size):
-            whole = " x ".join(map(str, self.patch_size))
+        if size != list(self.fixed_patch_size):
+            whole = " x ".join(map(str, self.fixed_patch_size))
             found.append(f"patches of images of {size[0]} x {size[1]} instead of whole images resized to {whole}")
         if not _scaled_like_pictures(self.configuration_manager):
             found.append("nnU-Net's normalisation instead of ImageNet's")

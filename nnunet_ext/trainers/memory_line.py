@@ -78,7 +78,7 @@ def advice(trainer: Any, needed: float | None = None) -> str:
         needed: bytes of a training step, where they are known to exceed what is available.
     """
     target = smaller_target(_planned_target(trainer.plans_manager.plans), needed, _available(trainer.device))
-    if trainer.fixes_patch_or_batch:
+    if trainer.fixes_patch_or_batch():
         return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
     if trainer.builds_published_network:
         return f"Train on plans for a smaller GPU: -gpu_memory_target {target} of nnU-Net's own planner"

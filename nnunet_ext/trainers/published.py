@@ -22,25 +22,31 @@ class PublishedTrainer(BaseTrainer):
     """A trainer of a published network, which has one output.
 
     Attributes:
-        patch_size, batch_size_of_paper: of the paper, where the trainer fixes them; None: those of the plans.
+        fixed_patch_size, fixed_batch_size: what the trainer trains with, whatever the plans say; each alone works. None:
+            that of the plans.
         alternative: name of the trainer that takes what this one refuses.
         published_recipe: as the paper or its code trained, in the words of a recipe.
         published_iterations: of an epoch; None: a pass over the data.
-        published_patch_size, published_batch_size: of the paper, where the trainer does not fix them; None: not known.
+        published_patch_size, published_batch_size: of the paper, only reported where the trainer fixes nothing; None: not
+            known.
         published_channels: image channels.
 
     Its recipe must say ``deep_supervision=False``.
     """
 
     builds_published_network: ClassVar[bool] = True
-    patch_size: ClassVar[tuple[int, ...] | None] = None
-    batch_size_of_paper: ClassVar[int | None] = None
+    fixed_patch_size: ClassVar[tuple[int, ...] | None] = None
+    fixed_batch_size: ClassVar[int | None] = None
     alternative: ClassVar[str]
     published_recipe: ClassVar[Recipe]
     published_iterations: ClassVar[int | None] = None
     published_patch_size: ClassVar[tuple[int, ...] | None] = None
     published_batch_size: ClassVar[int | None] = None
     published_channels: ClassVar[int]
+
+    @classmethod
+    def fixes_patch_or_batch(cls) -> bool:
+        return cls.fixed_patch_size is not None or cls.fixed_batch_size is not None
 
     @classmethod
     def published_network(
@@ -72,18 +78,20 @@ class PublishedTrainer(BaseTrainer):
         Raises:
             UserError: the configuration has another number of axes than the paper's patch.
         """
-        if cls.patch_size is None:
+        patch_size, changes = cls.fixed_patch_size, dict[str, Any]()
+        if patch_size is not None:
+            if len(PlansManager(plans).get_configuration(configuration).patch_size) != len(patch_size):
+                raise UserError(
+                    f"the published {cls.network_class.__name__} needs a {len(patch_size)}d configuration; got "
+                    f"{configuration}",
+                    remedy=f"use {cls.alternative}, which configures itself for any",
+                )
+            changes["patch_size"] = list(patch_size)
+        if cls.fixed_batch_size is not None:
+            changes["batch_size"] = cls.fixed_batch_size
+        if not changes:
             return plans
-        if len(PlansManager(plans).get_configuration(configuration).patch_size) != len(cls.patch_size):
-            raise UserError(
-                f"the published {cls.network_class.__name__} needs a {len(cls.patch_size)}d configuration; got "
-                f"{configuration}",
-                remedy=f"use {cls.alternative}, which configures itself for any",
-            )
         plans = deepcopy(plans)
-        changes: dict = {"patch_size": list(cls.patch_size)}
-        if cls.batch_size_of_paper is not None:
-            changes["batch_size"] = cls.batch_size_of_paper
         plans["configurations"][configuration] |= changes
         return plans
 
@@ -98,7 +106,7 @@ class PublishedTrainer(BaseTrainer):
 
     def differences(self) -> list[str]:
         """Every way in which this training is not the published one; a trainer adds what only it knows."""
-        paper = (self.patch_size or self.published_patch_size, self.batch_size_of_paper or self.published_batch_size)
+        paper = (self.fixed_patch_size or self.published_patch_size, self.fixed_batch_size or self.published_batch_size)
         here = (tuple(self.configuration_manager.patch_size), self.configuration_manager.batch_size)
         found = recipe_differences(self.recipe, self.published_recipe)
         if self.recipe.iterations != self.published_iterations:

@@ -46,7 +46,6 @@ def test_what_is_published_is_said_by_row_and_class_alike(name):
     if trainer.builds_published_network:
         assert not trainer.recipe.deep_supervision
         assert trainer.alternative in TRAINERS
-        assert trainer.fixes_patch_or_batch == (trainer.patch_size is not None)
 
 
 def test_no_two_families_share_a_name():

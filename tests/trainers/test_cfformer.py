@@ -27,8 +27,8 @@ REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}
 def small_paper(monkeypatch):
     """The published trainer at a size that a CPU trains, with a thin transformer."""
     monkeypatch.setitem(SIZES, "tiny", Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8), 0.2))
-    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "patch_size", (64, 64))
-    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "batch_size_of_paper", 2)
+    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "fixed_patch_size", (64, 64))
+    monkeypatch.setattr(cfformer.nnUNetTrainerCFFormer_paper, "fixed_batch_size", 2)
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])

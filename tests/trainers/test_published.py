@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_ext.families import TRAINERS
 from nnunet_ext.trainers.base import BaseTrainer
-from nnunet_ext.trainers.published import recipe_differences
+from nnunet_ext.trainers.published import PublishedTrainer, recipe_differences
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.registry import resolve
 
@@ -104,3 +104,19 @@ def test_another_size_and_a_row_of_the_ablation_are_named():
     (said,) = recipe_differences(trainer.recipe, trainer.published_recipe)
     assert "preset base" in said
     assert "use_cfca off" in said
+
+
+def test_patch_and_batch_that_a_trainer_fixes_replace_those_of_the_plans_each_alone(small_plans):
+    plans = small_plans("Dataset501_Toy", image_channels=4, patch_2d=(64, 64))
+    before = plans["configurations"]["2d"]
+
+    def fixing(**fixed):
+        return type("Fixing", (PublishedTrainer,), fixed)
+
+    for fixed in ({"patch_size": [32, 32]}, {"batch_size": 7}, {"patch_size": [32, 32], "batch_size": 7}):
+        trainer = fixing(**{f"fixed_{name}": value for name, value in fixed.items()})
+        assert trainer.adapted_plans(plans, "2d")["configurations"]["2d"] == before | fixed
+        assert trainer.fixes_patch_or_batch()
+    reporting = fixing(published_patch_size=(32, 32), published_batch_size=7)
+    assert reporting.adapted_plans(plans, "2d") is plans
+    assert not reporting.fixes_patch_or_batch()
