@@ -40,9 +40,9 @@ def abridged(text: str, longest: int = 100) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}... ({len(text)} characters)"
 
 
-def joined(names: Sequence[str]) -> str:
+def joined(names: Sequence[str], word: str = "and") -> str:
     """``"a, b and c"``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def command(words: Iterable[object]) -> str:

@@ -97,17 +97,20 @@ def _text(value: object) -> str:
 
 
 def _print_suffixes() -> None:
-    from nnunet_ext.families import NETWORK_SUFFIXES
+    from nnunet_ext.families import NETWORK_SUFFIXES, NETWORKS, suffixes_of
+    from nnunet_ext.families.rows import FORMS
     from nnunet_ext.trainers.suffixes import SUFFIXES
 
+    def said(row: Any) -> str:
+        return row.help if row.forms == FORMS else f"{' or '.join(row.forms)} form only: {row.help}"
+
     width = max(len(spelling) for spelling in (row.spelling for row in SUFFIXES))
-    width = max(width, *(len(row.name) + 1 for row in NETWORK_SUFFIXES))
+    width = max(width, *(len(row.name) + 1 for row in NETWORK_SUFFIXES), 0)
     print("\nsuffixes, in any number; other orders than this one work too, in folders of their own:")
     for suffix in SUFFIXES:
-        print(f"  {suffix.spelling:<{width}}  {suffix.help}")
-    for network in dict.fromkeys(network for row in NETWORK_SUFFIXES for network in row.networks):
+        print(f"  {suffix.spelling:<{width}}  {said(suffix)}")
+    for network in filter(suffixes_of, NETWORKS):
         print(f"of {network} alone:")
-        for row in NETWORK_SUFFIXES:
-            if network in row.networks:
-                print(f"  {'_' + row.name:<{width}}  {row.help}")
+        for row in suffixes_of(network):
+            print(f"  {'_' + row.name:<{width}}  {said(row)}")
     print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

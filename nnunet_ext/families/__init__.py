@@ -40,9 +40,9 @@ def trainers_of(network: str) -> tuple[Trainer, ...]:
     return tuple(row for row in TRAINERS.values() if row.network == network)
 
 
-def suffixes_of(network: str) -> tuple[NetworkSuffix, ...]:
-    """The suffixes that only trainers of this network know."""
-    return tuple(row for row in NETWORK_SUFFIXES if network in row.networks)
+def suffixes_of(network: str, form: str | None = None) -> tuple[NetworkSuffix, ...]:
+    """The suffixes that only trainers of this network know; with ``form``, those that trainers of this form know."""
+    return tuple(row for row in NETWORK_SUFFIXES if network in row.networks and (form is None or form in row.forms))
 
 
 def load(path: str) -> Any:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_ext.families.rows import Family, Loss, Network, NetworkSuffix, Schedule, Trainer
+from nnunet_ext.families.rows import (
+    FORMS,
+    PUBLISHED,
+    SELF_CONFIGURING,
+    Family,
+    Loss,
+    Network,
+    NetworkSuffix,
+    Schedule,
+    Trainer,
+)
 
 _PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
 
 
-def _size(name: str, text: str) -> NetworkSuffix:
-    return NetworkSuffix(name, "size", {"preset": name}, text, ("CFFormer",), name.capitalize())
+def _size(name: str, text: str, forms: tuple[str, ...] = FORMS) -> NetworkSuffix:
+    return NetworkSuffix(name, "size", {"preset": name}, text, ("CFFormer",), name.capitalize(), forms)
 
 
 def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
@@ -20,7 +30,7 @@ def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
 
 def _authors(name: str, options: dict[str, Any], text: str) -> NetworkSuffix:
     """A choice of the authors for the self-configuring form."""
-    return NetworkSuffix(name, "authors", options, f"self-configuring only: {text}, as published", ("CFFormer",), name)
+    return NetworkSuffix(name, "authors", options, f"{text}, as published", ("CFFormer",), name, (SELF_CONFIGURING,))
 
 
 FAMILY = Family(
@@ -68,10 +78,10 @@ FAMILY = Family(
         ),
     ),
     suffixes=(
-        _size("tiny", "published form only, and its default: Swin V2-T"),
+        _size("tiny", "Swin V2-T, the default", (PUBLISHED,)),
         _size("small", "the small transformer (default; of the published form Swin V2-S)"),
         _size("base", "the base transformer, Swin V2-B in 2D"),
-        _size("large", "3D only: wider and deeper than base"),
+        _size("large", "in 3D: wider and deeper than base", (SELF_CONFIGURING,)),
         _parts("CNNOnly", (True, False, False, False), "the convolutional encoder alone"),
         _parts("TransformerOnly", (False, True, False, False), "the transformer, below two convolutional levels"),
         _parts("PlainFusion", (True, True, False, False), "both encoders joined by concatenation and a convolution"),

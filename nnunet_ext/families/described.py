@@ -24,7 +24,7 @@ def network_as_json(row: Network) -> dict[str, Any]:
 
 def trainer_as_json(row: Trainer) -> dict[str, Any]:
     """A row of ``list trainers --json``, with the suffixes that only trainers of its network know."""
-    return asdict(row) | {"suffixes": {f"_{each.name}": each.help for each in suffixes_of(row.network)}}
+    return asdict(row) | {"suffixes": {f"_{each.name}": each.help for each in suffixes_of(row.network, row.form)}}
 
 
 def network_rows(row: Network) -> list[tuple[str, str]]:
@@ -54,7 +54,7 @@ def network_rows(row: Network) -> list[tuple[str, str]]:
 
 def trainer_rows(row: Trainer) -> list[tuple[str, str]]:
     """Titles and texts to read."""
-    own = suffixes_of(row.network)
+    own = suffixes_of(row.network, row.form)
     rows = [("trains", row.network), ("what", row.summary)]
     if row.published:
         rows.append(("plans", "any 2d plans; the network is the published one, whatever they say"))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: the two forms of a network, as its trainers build it
+SELF_CONFIGURING, PUBLISHED = FORMS = ("self-configuring", "published")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -52,6 +55,10 @@ class Trainer:
     summary: str
     published: bool = False
 
+    @property
+    def form(self) -> str:
+        return PUBLISHED if self.published else SELF_CONFIGURING
+
 
 @dataclass(frozen=True)
 class NetworkSuffix:
@@ -65,6 +72,7 @@ class NetworkSuffix:
         networks: names of the networks whose trainers know it.
         tag: what it adds to the name of plans for that network. Different networks get different tags, so that none
             is trained on plans that were made for another.
+        forms: which trainers of these networks know it: a suffix that a form cannot build is none of that form's.
     """
 
     name: str
@@ -73,6 +81,7 @@ class NetworkSuffix:
     help: str
     networks: tuple[str, ...]
     tag: str
+    forms: tuple[str, ...] = FORMS
 
 
 @dataclass(frozen=True)

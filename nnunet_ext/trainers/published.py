@@ -22,13 +22,13 @@ class PublishedTrainer(BaseTrainer):
     """A trainer of a published network, which has one output.
 
     Attributes:
-        fixed_patch_size, fixed_batch_size: what the trainer trains with, whatever the plans say; each alone works. None:
-            that of the plans.
+        fixed_patch_size, fixed_batch_size: what the trainer trains with, whatever the plans say; each alone works.
+            None: that of the plans.
         alternative: name of the trainer that takes what this one refuses.
         published_recipe: as the paper or its code trained, in the words of a recipe.
         published_iterations: of an epoch; None: a pass over the data.
-        published_patch_size, published_batch_size: of the paper, only reported where the trainer fixes nothing; None: not
-            known.
+        published_patch_size, published_batch_size: of the paper, only reported where the trainer fixes nothing; None:
+            not known.
         published_channels: image channels.
 
     Its recipe must say ``deep_supervision=False``.

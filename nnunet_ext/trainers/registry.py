@@ -62,7 +62,7 @@ def variations_of(name: str) -> list[variants.Variation]:
         UserError: one of our trainers with an unknown or repeated suffix.
     """
     row = row_of(name)
-    return [] if row is None else variants.parse(name, row.name, row.network)
+    return [] if row is None else variants.parse(name, row.name, row.network, row.form)
 
 
 def canonical_name(name: str) -> str | None:

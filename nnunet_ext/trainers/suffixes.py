@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from nnunet_ext import families
+from nnunet_ext.families.rows import FORMS, SELF_CONFIGURING
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Suffix:
         changes: text of the value -> fields of ``Recipe`` and their values.
         canonical: text of the value -> the suffix as the canonical name spells it.
         help: what it does, in one line.
+        forms: of networks whose trainers know it.
     """
 
     spelling: str
@@ -35,6 +37,7 @@ class Suffix:
     changes: Callable[[str], Mapping[str, Any]]
     canonical: Callable[[str], str]
     help: str
+    forms: tuple[str, ...] = FORMS
 
 
 def _number(unit: str, field: str, text: str) -> Suffix:
@@ -48,8 +51,8 @@ def _number(unit: str, field: str, text: str) -> Suffix:
     )
 
 
-def _switch(name: str, group: str, changes: Mapping[str, Any], text: str) -> Suffix:
-    return Suffix(f"_{name}", name, group, re.escape(name), lambda _: changes, lambda _: name, text)
+def _switch(name: str, group: str, changes: Mapping[str, Any], text: str, forms: tuple[str, ...] = FORMS) -> Suffix:
+    return Suffix(f"_{name}", name, group, re.escape(name), lambda _: changes, lambda _: name, text, forms)
 
 
 def _decimal(letters: str, field: str, text: str, positive: bool) -> Suffix:
@@ -86,16 +89,22 @@ _OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
 
 #: in the order of canonical names
 SUFFIXES: tuple[Suffix, ...] = (
-    _number("epochs", "epochs", "train N epochs instead of 1000"),
-    _number("its", "iterations", "N iterations per epoch instead of 250"),
-    _number("vits", "validation_iterations", "N validation iterations per epoch instead of 50"),
+    _number("epochs", "epochs", "train N epochs instead of the trainer's own number"),
+    _number("its", "iterations", "N iterations per epoch instead of the trainer's own number"),
+    _number("vits", "validation_iterations", "N validation iterations per epoch instead of the trainer's own number"),
     _switch(
         "NoMirroring",
         "mirroring",
         {"mirroring": False},
         "no mirroring, neither in augmentation nor at test time",
     ),
-    _switch("NoDeepSupervision", "deep_supervision", {"deep_supervision": False}, "loss at full resolution alone"),
+    _switch(
+        "NoDeepSupervision",
+        "deep_supervision",
+        {"deep_supervision": False},
+        "loss at full resolution alone, as published networks have it",
+        (SELF_CONFIGURING,),
+    ),
     _switch("bf16", "bf16", {"bf16": True}, "train in bfloat16 instead of float16, also on a CPU"),
     Suffix(
         "_seed<N>",
@@ -133,11 +142,12 @@ SUFFIXES: tuple[Suffix, ...] = (
 def network_suffixes(network: str) -> tuple[Suffix, ...]:
     """The rows that only trainers of a network know."""
     return tuple(
-        _switch(row.name, row.group, {"network_options": row.options}, row.help)
+        _switch(row.name, row.group, {"network_options": row.options}, row.help, row.forms)
         for row in families.suffixes_of(network)
     )
 
 
-def suffixes_of(network: str) -> tuple[Suffix, ...]:
-    """All rows that trainers of a network know, in canonical order; those of its own come last."""
-    return (*SUFFIXES, *network_suffixes(network))
+def suffixes_of(network: str, form: str | None = None) -> tuple[Suffix, ...]:
+    """All rows that trainers of a network know, with ``form`` those of this form, in canonical order; those of the
+    network alone come last."""
+    return tuple(row for row in (*SUFFIXES, *network_suffixes(network)) if form is None or form in row.forms)

@@ -38,25 +38,32 @@ class Variation:
     changes: Mapping[str, Any]
 
 
-def known_suffixes(network: str = "") -> str:
+def known_suffixes(network: str = "", form: str | None = None) -> str:
     """The spellings in canonical order, for messages."""
-    return ", ".join(suffix.spelling for suffix in suffixes_of(network))
+    return ", ".join(suffix.spelling for suffix in suffixes_of(network, form))
 
 
-def parse(trainer: str, base: str, network: str = "") -> list[Variation]:
+def parse(trainer: str, base: str, network: str = "", form: str | None = None) -> list[Variation]:
     """What a trainer name asks for, in canonical order.
 
     Args:
         trainer: requested name, e.g. ``"nnUNetTrainerCFNet_seed1_50epochs"``.
         base: the listed trainer at its head, e.g. ``"nnUNetTrainerCFNet"``.
         network: of that trainer, which may know suffixes of its own.
+        form: in which it builds that network; None: whichever.
 
     Raises:
-        UserError: an unknown suffix (the message lists the known ones), a number out of range, a suffix given twice.
+        UserError: an unknown suffix (the message lists the known ones), one that only the other form knows, a number
+            out of range, a suffix given twice.
     """
     found: dict[str, Variation] = {}
     for token in trainer[len(base) :].split("_")[1:]:
         suffix, variation = _understood(trainer, token, network)
+        if form is not None and form not in suffix.forms:
+            raise UserError(
+                f"{base} does not know the suffix {suffix.spelling}: it is for {' and '.join(suffix.forms)} trainers",
+                remedy=_instead(trainer, base, token, suffix, network, form),
+            )
         if suffix.group in found:
             raise UserError(
                 f"suffix {suffix.spelling} is given twice in trainer name {trainer}, or beside another of its kind",
@@ -103,6 +110,15 @@ def _hint(trainer: str, token: str, network: str) -> str:
     meant = spellings[near[0]].spelling if near[0] in spellings else f"_{near[0]}"
     number = _NUMBER.search(token)
     return f"did you mean {_PLACE.sub(number.group(), meant) if number else meant}? "
+
+
+def _instead(trainer: str, base: str, token: str, suffix: Suffix, network: str, form: str) -> str:
+    """What to do where a suffix is not for this form: others of its kind, or a trainer of the other form."""
+    kin = [row.spelling for row in suffixes_of(network, form) if row.group == suffix.group]
+    known = [each for each in trainer.removeprefix(base).split("_")[1:] if each != token]
+    heads = [row.name for row in families.trainers_of(network) if row.form in suffix.forms]
+    choices = [f"use {joined(kin, 'or')}" if kin else "leave it out"]
+    return ", or train ".join([*choices, *("_".join([head, *known, token]) for head in heads[:1])])
 
 
 def _without_number(text: str) -> str:

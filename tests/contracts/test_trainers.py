@@ -22,8 +22,12 @@ from nnunet_ext.trainers.registry import canonical_name, resolve
 from nnunet_ext.trainers.schedules import schedule_of
 from nnunet_ext.trainers.suffixes import SUFFIXES, suffixes_of
 
-# one suffix of each group, as a name can hold them together
-EXAMPLES = tuple({suffix.group: suffix.example for suffix in SUFFIXES}.values())
+
+def examples(name: str) -> tuple[str, ...]:
+    """One suffix of each group, as a name of this trainer can hold them together."""
+    form = TRAINERS[name].form
+    return tuple({suffix.group: suffix.example for suffix in SUFFIXES if form in suffix.forms}.values())
+
 
 every_trainer = pytest.mark.parametrize("name", sorted(TRAINERS))
 
@@ -114,7 +118,7 @@ def test_the_recipe_is_data_that_json_keeps(name):
 @every_trainer
 def test_every_suffix_and_every_pair_of_them_resolves_to_a_class_of_that_name(name):
     for number in (1, 2):
-        for tokens in itertools.permutations(EXAMPLES, number):
+        for tokens in itertools.permutations(examples(name), number):
             requested = "_".join([name, *tokens])
             variant = resolve(requested)
             assert variant.__name__ == requested
@@ -124,7 +128,8 @@ def test_every_suffix_and_every_pair_of_them_resolves_to_a_class_of_that_name(na
 
 @every_trainer
 def test_all_suffixes_together_change_the_recipe_as_they_say(name):
-    tokens = ("2epochs", "3its", "4vits", "NoMirroring", "NoDeepSupervision", "bf16", "seed5", "lr1e-3", "wd2e-5")
+    tokens = ["2epochs", "3its", "4vits", "NoMirroring", "bf16", "seed5", "lr1e-3", "wd2e-5"]
+    tokens += [] if TRAINERS[name].published else ["NoDeepSupervision"]
     recipe = resolve("_".join([name, *tokens])).recipe
     changed = (recipe.epochs, recipe.iterations, recipe.validation_iterations, recipe.mirroring)
     assert changed == (2, 3, 4, False)
@@ -139,17 +144,30 @@ def test_a_listed_trainer_is_its_own_canonical_name(name):
     assert canonical_name(name) == name
 
 
+@every_trainer
+def test_a_suffix_of_the_other_form_is_refused_in_one_line_that_says_what_works(name):
+    row = TRAINERS[name]
+    for suffix in suffixes_of(row.network):
+        if row.form in suffix.forms:
+            continue
+        with pytest.raises(UserError, match="does not know the suffix") as refused:
+            resolve(f"{name}_{suffix.example}")
+        assert "\n" not in str(refused.value)
+        for offered in re.findall(r"train (nnUNetTrainer\w+)", refused.value.remedy):
+            assert resolve(offered)
+
+
 PUBLISHED = [
     (row.name, group)
     for row in TRAINERS.values()
     if row.published
-    for group in dict.fromkeys(suffix.group for suffix in network_suffixes_of(row.network))
+    for group in dict.fromkeys(suffix.group for suffix in network_suffixes_of(row.network, row.form))
 ]
 
 
 @pytest.mark.parametrize(("name", "group"), PUBLISHED)
-def test_a_published_trainer_obeys_or_refuses_its_networks_suffixes(name, group, small_plans):
-    """What a name may hold is not ignored. Of several sizes one may be what the trainer builds without a suffix."""
+def test_a_published_trainer_builds_what_its_suffixes_say(name, group, small_plans):
+    """None is ignored. Of several sizes one may be what the trainer builds without a suffix."""
     network = TRAINERS[name].network
     channels = max(NETWORKS[network].minimum_image_channels, 4)
     configuration = PlansManager(
@@ -161,12 +179,7 @@ def test_a_published_trainer_obeys_or_refuses_its_networks_suffixes(name, group,
             state = trainer.published_network(configuration, channels, 3).state_dict()
         return {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
 
-    suffixes = [suffix.name for suffix in network_suffixes_of(network) if suffix.group == group]
-    plain, ignored = shapes(resolve(name)), []
-    for suffix in suffixes:
-        try:
-            if shapes(resolve(f"{name}_{suffix}")) == plain:
-                ignored.append(suffix)
-        except UserError:
-            continue
+    suffixes = [suffix.name for suffix in network_suffixes_of(network, TRAINERS[name].form) if suffix.group == group]
+    plain = shapes(resolve(name))
+    ignored = [suffix for suffix in suffixes if shapes(resolve(f"{name}_{suffix}")) == plain]
     assert len(ignored) <= (1 if len(suffixes) > 1 else 0), ignored

@@ -183,8 +183,8 @@ def test_pictures_scaled_to_0_1_are_normalised_like_imagenet_inside_the_network(
 
 def test_the_published_form_has_no_size_large(toy, make_trainer, small_paper):
     toy(channels=3)
-    with pytest.raises(UserError, match="no size large"):
-        make_trainer(f"{PAPER}_large", "2d").initialize()
+    with pytest.raises(UserError, match="use _tiny, _small or _base"):
+        make_trainer(f"{PAPER}_large", "2d")
 
 
 def published(name: str, patch_size: tuple[int, int] = (64, 64), channels: int = 3):
@@ -222,7 +222,7 @@ def test_rows_of_the_papers_ablation_are_variants_of_the_published_trainer(suffi
 
 @pytest.mark.parametrize("suffix", ["WideSkips", "UpLast", "PaddedWindows"])
 def test_choices_of_the_authors_are_refused_where_they_are_made_already(suffix):
-    with pytest.raises(UserError, match="is already - leave out that suffix"):
+    with pytest.raises(UserError, match="self-configuring trainers - leave it out"):
         published(f"nnUNetTrainerCFFormer_paper_{suffix}")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from nnunet_ext._startup import DISCOVERY_FOLDER, VARIABLE
 from nnunet_ext.families import FAMILIES, LOSSES, SCHEDULES
+from nnunet_ext.families.rows import FORMS
 from nnunet_ext.trainers.registry import canonical_name
 from nnunet_ext.trainers.suffixes import SUFFIXES
 
@@ -25,6 +26,9 @@ def rows(page: str, pattern: str) -> list[str]:
 def test_the_page_of_a_family_has_a_row_for_each_of_its_trainers_and_suffixes(family):
     page = (DOCS / "networks" / f"{family.name}.md").read_text(encoding="utf-8")
     assert rows(page, r"nnUNetTrainer\w+") == [row.name for row in family.trainers]
+    for suffix in family.suffixes:
+        (said,) = re.findall(rf"^\| `_{suffix.name}` \| (.*) \|", page, re.MULTILINE)
+        assert [form for form in FORMS if f"{form} form only" in said] == list(suffix.forms)[: len(suffix.forms) % 2]
     given = [row.suffix for row in (*family.losses, *family.schedules)]
     own = [f"_{row.name}" for row in family.suffixes]
     assert [name for name in rows(page, r"_\w+") if name.removeprefix("_") not in given] == own
