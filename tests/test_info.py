@@ -36,6 +36,20 @@ def test_a_trainer_with_suffixes_is_shown_with_its_own_recipe(capsys):
     assert (shown["recipe"]["epochs"], shown["recipe"]["gradient_clip"], shown["network"]) == (50, None, "CFNet")
 
 
+def test_a_published_trainer_says_what_it_fixes_and_the_dimension_of_its_plans(capsys):
+    assert main(["info", "nnUNetTrainerCFFormer_paper"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "any 2d plans; the network is the published one, patch 224 x 224, batch 16, whatever they say" in said
+
+
+def test_suffixes_that_a_trainer_cannot_build_are_neither_shown_nor_described(capsys):
+    for name, other in (("nnUNetTrainerCFFormer", "tiny"), ("nnUNetTrainerCFFormer_paper", "large")):
+        assert main(["info", name]) == 0
+        assert f"_{other}" not in capsys.readouterr().out
+        assert main(["info", f"{name}_{other}"]) == 2
+        assert "does not know the suffix" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

@@ -36,9 +36,10 @@ def run(args: argparse.Namespace) -> int:
         document = described.network_as_json(network)
         text = facts_text(f"{network.name}: a network", described.network_rows(network))
     elif trainer is not None:
-        recipe = registry.recipe_of(name).as_dict()
-        document = described.trainer_as_json(trainer) | {"name": name, "recipe": recipe}
-        text = facts_text(f"{name}: a trainer", [*described.trainer_rows(trainer), described.recipe_row(recipe)])
+        recipe, fixed = registry.recipe_of(name).as_dict(), registry.fixed_values(name)
+        document = described.trainer_as_json(trainer) | {"name": name, "recipe": recipe, "fixed": fixed}
+        rows = [*described.trainer_rows(trainer, fixed), described.recipe_row(recipe)]
+        text = facts_text(f"{name}: a trainer", rows)
     else:
         raise UserError(
             f"'{abridged(name)}' is no dataset, network or trainer",

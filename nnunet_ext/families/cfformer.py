@@ -58,7 +58,7 @@ FAMILY = Family(
             title="CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved "
             "Segmentation of Heterogeneous Medical Images",
             doi="10.48550/arXiv.2501.03629",
-            licence="of the authors' repository unknown; a copy is in U-Bench, Apache-2.0; none of its code is used",
+            licence="unknown; a copy of the authors' code is in U-Bench, Apache-2.0; none of its code is used",
             published_parameters={"tiny": 99_564_987, "small": 120_950_859, "base": 186_355_849},
         ),
     ),
@@ -75,6 +75,7 @@ FAMILY = Family(
             "CFFormer",
             "CFFormer as its authors coded it: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
             published=True,
+            dimensions=(2,),
         ),
     ),
     suffixes=(

@@ -32,6 +32,7 @@ FAMILY = Family(
             "CFNet",
             "CFNet as published: 2D, four image channels, the authors' loss and schedule",
             published=True,
+            dimensions=(2,),
         ),
     ),
     losses=(

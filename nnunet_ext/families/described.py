@@ -52,12 +52,13 @@ def network_rows(row: Network) -> list[tuple[str, str]]:
     return [*rows, ("options", ", ".join(row.options)), ("class", row.class_path), ("page", _page(row.name))]
 
 
-def trainer_rows(row: Trainer) -> list[tuple[str, str]]:
-    """Titles and texts to read."""
+def trainer_rows(row: Trainer, fixed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Titles and texts to read; ``fixed`` is what the trainer trains with whatever the plans say, by name."""
     own = suffixes_of(row.network, row.form)
     rows = [("trains", row.network), ("what", row.summary)]
     if row.published:
-        rows.append(("plans", "any 2d plans; the network is the published one, whatever they say"))
+        own_values = "".join(f", {name} {value}" for name, value in fixed.items())
+        rows.append(("plans", f"any {row.plans}; the network is the published one{own_values}, whatever they say"))
     rows.append(("suffixes", "those of every trainer: 'nnunet_ext list trainers'"))
     if own:
         rows.append(("", f"and of {row.network} alone: " + ", ".join(f"_{each.name}" for each in own)))

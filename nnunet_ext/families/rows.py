@@ -47,6 +47,7 @@ class Trainer:
         network: name of the network that it trains.
         summary: one line for lists.
         published: it builds the published network, which no plans change.
+        dimensions: of the configurations that it trains.
     """
 
     name: str
@@ -54,6 +55,12 @@ class Trainer:
     network: str
     summary: str
     published: bool = False
+    dimensions: tuple[int, ...] = (2, 3)
+
+    @property
+    def plans(self) -> str:
+        """What it trains on: ``"2d plans"``."""
+        return f"{' or '.join(f'{each}d' for each in self.dimensions)} plans"
 
     @property
     def form(self) -> str:
@@ -66,7 +73,7 @@ class NetworkSuffix:
 
     Args:
         name: the suffix without its underscore; letters and digits.
-        group: suffixes of one group exclude each other.
+        group: suffixes of one group exclude each other; those of the group ``size`` go from the smallest up.
         options: keyword arguments of the network's constructor.
         help: what it does, in one line.
         networks: names of the networks whose trainers know it.

@@ -90,12 +90,12 @@ def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
     found: Any = resolve(trainer)
     if found is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
-    if found.builds_published_network:
-        raise UserError(
-            f"{trainer} builds a published network, which no plans change", remedy="train it on any 2d plans"
-        )
     row = row_of(trainer)
     assert row is not None  # resolve found it there
+    if found.builds_published_network:
+        raise UserError(
+            f"{trainer} builds a published network, which no plans change", remedy=f"train it on any {row.plans}"
+        )
     if network is not None and find_network(network)[0] != row.network:
         raise UserError(f"{trainer} does not train {network}", remedy="give -a or -tr alone")
     return {

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from nnunet_ext.errors import UserError, reason_of
+from nnunet_ext.families import suffixes_of
 from nnunet_ext.planning import gpu
 from nnunet_ext.planning.memory import built_without_data, measure_sample
 from nnunet_ext.planning.plans_file import OURS
-from nnunet_ext.shown import command, printable
+from nnunet_ext.shown import command, joined, printable
 from nnunet_ext.trainers.registry import row_of
 
 #: nnU-Net's own targets and the sizes of common GPUs, in GB
@@ -79,7 +80,8 @@ def advice(trainer: Any, needed: float | None = None) -> str:
     """
     target = smaller_target(_planned_target(trainer.plans_manager.plans), needed, _available(trainer.device))
     if trainer.fixes_patch_or_batch():
-        return "This trainer fixes patch and batch: use a smaller variant of its network, or a larger GPU"
+        smaller = _smaller_sizes(trainer)
+        return f"This trainer fixes patch or batch: use {smaller + ', or ' if smaller else ''}a larger GPU"
     if trainer.builds_published_network:
         return f"Train on plans for a smaller GPU: -gpu_memory_target {target} of nnU-Net's own planner"
     number = trainer.plans_manager.dataset_name.removeprefix("Dataset").partition("_")[0]
@@ -90,6 +92,16 @@ def advice(trainer: Any, needed: float | None = None) -> str:
     dataset = int(number) if number.isdecimal() and len(number) < 10 else "ID"
     plan = command(["nnunet_ext", "plan", "-d", dataset, *which, "-gpu_memory_target", target])
     return f"For plans that fit: {plan}, then train with -p and the name that it prints"
+
+
+def _smaller_sizes(trainer: Any) -> str:
+    """The suffixes of smaller sizes of a published network, such as ``"_tiny or _small"``; empty where it has none."""
+    row = row_of(type(trainer).__name__)
+    sizes = [] if row is None else [each for each in suffixes_of(row.network, row.form) if each.group == "size"]
+    options = {**trainer.published_recipe.network_options, **trainer.recipe.network_options}
+    present = [number for number, each in enumerate(sizes) if each.options.items() <= options.items()]
+    names = [f"_{each.name}" for each in sizes[: present[0] if present else 0]]
+    return joined(names, "or") if names else ""
 
 
 def _network_name(trainer: Any) -> str:

@@ -109,6 +109,16 @@ def recipe_of(name: str) -> Recipe:
     return recipe
 
 
+def fixed_values(name: str) -> dict[str, Any]:
+    """Patch and batch where one of our trainers fixes them: ``{"patch": "224 x 224", "batch": 16}``."""
+    trainer: Any = resolve(name)
+    if not trainer.builds_published_network:
+        return {}
+    patch = trainer.fixed_patch_size
+    values = {"patch": None if patch is None else " x ".join(map(str, patch)), "batch": trainer.fixed_batch_size}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def optimizer_of(network: str) -> str:
     """The optimizer (``torch.optim``) of the first trainer that trains a network on any plans; nnU-Net's SGD for a
     network without one."""

@@ -50,6 +50,25 @@ def test_what_is_published_is_said_by_row_and_class_alike(name):
     if trainer.builds_published_network:
         assert not trainer.recipe.deep_supervision
         assert trainer.alternative in TRAINERS
+        patch = trainer.fixed_patch_size or trainer.published_patch_size
+        assert patch is None or TRAINERS[name].dimensions == (len(patch),)
+
+
+@every_trainer
+def test_a_published_trainer_refuses_plans_of_the_dimensions_that_it_does_not_train(name, small_plans):
+    row, trainer = TRAINERS[name], resolve(name)
+    if not row.published:
+        assert row.dimensions == (2, 3)
+        return
+    channels = max(NETWORKS[row.network].minimum_image_channels, 4)
+    plans = small_plans("Dataset501_Toy", image_channels=channels, patch_2d=(64, 64))
+    for dimension, configuration in ((2, "2d"), (3, "3d_fullres")):
+        if dimension in row.dimensions:
+            assert trainer.adapted_plans(plans, configuration)
+            continue
+        with pytest.raises(UserError, match=trainer.alternative):
+            adapted = PlansManager(trainer.adapted_plans(plans, configuration)).get_configuration(configuration)
+            trainer.published_network(adapted, channels, 3)
 
 
 def test_no_two_families_share_a_name():

@@ -51,7 +51,9 @@ def test_the_advised_target_is_below_that_of_plans_which_are_too_large(present, 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nnUNetTrainerCFFormer_paper_1epochs_tiny", "This trainer fixes patch and batch"),
+        ("nnUNetTrainerCFFormer_paper_1epochs_tiny", "This trainer fixes patch or batch: use a larger GPU"),
+        ("nnUNetTrainerCFFormer_paper_1epochs", "This trainer fixes patch or batch: use a larger GPU"),
+        ("nnUNetTrainerCFFormer_paper_base", "fixes patch or batch: use _tiny or _small, or a larger GPU"),
         ("nnUNetTrainerCFNet_paper_1epochs", "Train on plans for a smaller GPU"),
         ("nnUNetTrainerCFFormer_1epochs_base", "plan -d 501 -tr nnUNetTrainerCFFormer_1epochs_base -gpu_memory_target"),
     ],
