@@ -7,9 +7,9 @@ Heterogeneous Medical Images", arXiv 2501.03629, Expert Systems with Application
 Differences from the published form:
     - widths, strides, kernels, norm and nonlinearity of the convolutional encoder, and the decoder, are the plan's, in
       2D and 3D;
-    - skips are as wide as the convolutional encoder (``wide_skips``);
-    - the decoder up-samples before it convolves, as nnU-Net's does (``up_last``);
-    - tokens that pad a grid to whole windows are never attended to (``padding_keys``);
+    - skips are as wide as the convolutional encoder (``transformer_wide_skips``);
+    - the decoder up-samples before it convolves, as nnU-Net's does (``upsample_last``);
+    - tokens that pad a grid to whole windows are never attended to (``attend_to_padding``);
     - residual blocks and blocks of the transformer start as the identity;
     - its levels 0 (full resolution, which the published form lacks) and 1 are convolutional alone, all others are dual;
     - windows of least padding along each axis; merging by the plan's strides; heads of 32 channels;
@@ -87,15 +87,17 @@ class CFFormer(nn.Module):
             3D.
         full_resolution_skip: False leaves out the skip of level 0, which the published form lacks.
         window: tokens of a window along each axis, or one number for all; None: of least padding at the size at hand.
-        wide_skips: True makes the skips of dual levels as wide as the transformer, as published.
-        up_last: True gives the decoder the published order (``UNetDecoder``).
-        padding_keys: True attends to padding and never clips a window, as published (``Windows.over``).
+        transformer_wide_skips: True makes the skips of dual levels as wide as the transformer, as published.
+        upsample_last: True gives the decoder the published order (``UNetDecoder``).
+        attend_to_padding: True attends to padding and never clips a window, as published (``Windows.over``). 2D only:
+            in 3D a window of 8 holds 512 tokens, most of them padding on the coarse grids of a patch.
         use_cnn, use_transformer, use_cfca, use_xff: see ``CFFormerReference``. Without the convolutional encoder its
             levels 0 and 1 stay, as the source of the fine skips.
         drop_path: of the transformer, in training.
 
     Raises:
-        ValueError: fewer than three stages, a first stride that is not 1, an unknown preset, lists of the wrong length;
+        ValueError: fewer than three stages, a first stride that is not 1, an unknown preset, lists of the wrong length,
+            ``attend_to_padding`` in 3D;
             in ``forward``, an input of other channels or of a size that the strides do not divide.
     """
 
@@ -106,9 +108,9 @@ class CFFormer(nn.Module):
         xff_kernel: int | None = None,
         full_resolution_skip: bool = True,
         window: int | Sequence[int] | None = None,
-        wide_skips: bool = False,
-        up_last: bool = False,
-        padding_keys: bool = False,
+        transformer_wide_skips: bool = False,
+        upsample_last: bool = False,
+        attend_to_padding: bool = False,
         use_cnn: bool = True,
         use_transformer: bool = True,
         use_cfca: bool = True,
@@ -124,6 +126,11 @@ class CFFormer(nn.Module):
         if preset not in PRESETS[dimension]:
             raise ValueError(
                 f"CFFormer has no preset '{preset}' in {dimension}D; choose from {list(PRESETS[dimension])}"
+            )
+        if attend_to_padding and dimension != 2:
+            raise ValueError(
+                "CFFormer has attend_to_padding in 2D alone: in 3D every window would be padded to hundreds of tokens; "
+                "leave it out"
             )
         sizes = PRESETS[dimension][preset]
         self.input_channels = topology.input_channels
@@ -155,9 +162,9 @@ class CFFormer(nn.Module):
                 strides[FIRST_DUAL + 1 :],
                 None if window is None else per_axis(window, dimension),
                 drop_path=drop_path,
-                padding_keys=padding_keys,
+                attend_to_padding=attend_to_padding,
             )
-        wide = use_transformer and (wide_skips or not use_cnn)
+        wide = use_transformer and (transformer_wide_skips or not use_cnn)
         skips = [*features[:FIRST_DUAL], *widths] if wide else list(features)
         if use_cnn and use_transformer:
             wide_kernel = XFF_KERNEL[dimension] if xff_kernel is None else xff_kernel
@@ -184,7 +191,7 @@ class CFFormer(nn.Module):
             topology.num_classes,
             topology.deep_supervision,
             widths=features[:-1],
-            up_last=up_last,
+            upsample_last=upsample_last,
         )
         self.apply(_initialize)
 
@@ -222,15 +229,14 @@ class CFFormer(nn.Module):
         form. The convolutional encoder is the plan's and has none. See ``CFFormerReference.load_pretrained``.
 
         Raises:
-            ValueError: weights of another size, or no such part.
+            ValueError: weights of another size, windows that neither are named nor can be told, or no such part.
         """
         if part != "transformer" or self.transformer is None:
             raise ValueError(f"the self-configuring CFFormer takes no published weights for its {part}")
         entries, report = pretrained.swin_v2(self.state_dict(), "transformer.", weights)
+        self.transformer.set_trained_windows(pretrained.windows_of_training(weights, windows))
+        report.windows = [window for window in self.transformer.trained_windows if window]
         self.load_state_dict({**self.state_dict(), **entries})
-        if windows is not None:
-            self.transformer.set_trained_windows(windows)
-            report.windows = [window for window in self.transformer.trained_windows if window]
         return report
 
     @classmethod

@@ -33,6 +33,7 @@ from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.resnet import ResNet
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
+from nnunet_ext.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class CFFormerReference(nn.Module):
                 [HALF] * (STAGES - 1),
                 WINDOW,
                 drop_path=chosen.drop_path if drop_path is None else drop_path,
-                padding_keys=True,
+                attend_to_padding=True,
                 stacked_bias=True,
             )
         if use_cnn and use_transformer:
@@ -138,7 +139,7 @@ class CFFormerReference(nn.Module):
             num_classes=num_classes,
             deep_supervision=False,
             widths=[STEM, STEM, *skips[:-1]],
-            up_last=True,
+            upsample_last=True,
             single_head=True,
         )
         self._initialize()
@@ -182,10 +183,11 @@ class CFFormerReference(nn.Module):
     def load_reference_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Loads the weights of a checkpoint under the authors' names: all of them (1,048 entries for the tiny size, of
         which 445 are other names of the same tensors), or each once. Parts that no forward pass reaches are left out.
-        A file of one encoder is taken too, as by ``load_pretrained``.
+        A file of one encoder is taken too, as by ``load_pretrained`` without ``windows``.
 
         Raises:
-            ValueError: a key is missing or unknown, a tensor has another shape, or two names of one tensor disagree.
+            ValueError: a key is missing or unknown, a tensor has another shape, or two names of one tensor disagree;
+                the file is a transformer's alone and does not tell its windows.
         """
         part = cfformer_weights.encoder_of(state_dict)
         if part is not None:
@@ -206,10 +208,11 @@ class CFFormerReference(nn.Module):
             part: of the two.
             weights: timm's or torchvision's state dict.
             windows: of the transformer's training, one number or one window a stage; the position bias of a distance is
-                then what it was there. None: the window in use, which is 8.
+                then what it was there. None: as the weights tell, which torchvision's and those of Swin V2's authors
+                do, and timm's do not.
 
         Raises:
-            ValueError: weights of another size, or no such part.
+            ValueError: weights of another size, windows that neither are named nor can be told, or no such part.
         """
         if part == "cnn" and self.cnn is not None:
             entries, report = pretrained.resnet(self.state_dict(), "cnn.", weights)
@@ -217,28 +220,21 @@ class CFFormerReference(nn.Module):
             entries, report = pretrained.swin_v2(self.state_dict(), "transformer.", weights)
         else:
             raise ValueError(f"this CFFormer has no {part}")
-        self.load_state_dict({**self.state_dict(), **entries})
-        if part == "transformer" and self.transformer is not None and windows is not None:
-            self.transformer.set_trained_windows(windows)
+        if part == "transformer" and self.transformer is not None:
+            self.transformer.set_trained_windows(pretrained.windows_of_training(weights, windows))
             report.windows = [window for window in self.transformer.trained_windows if window]
+        self.load_state_dict({**self.state_dict(), **entries})
         return report
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As of every module.
 
         Raises:
-            ValueError: the weights are those of what nnunet_ext 0.1.0 called the published network.
-        """
-        self.check_weights(state_dict)
-        return super().load_state_dict(state_dict, *args, **kwargs)
-
-    def check_weights(self, state_dict: Mapping[str, Any]) -> None:
-        """
-        Raises:
-            ValueError: as ``load_state_dict``, in words that trainers pass on.
+            UserError: the weights are those of what nnunet_ext 0.1.0 called the published network.
         """
         if cfformer_weights.is_earlier_composition(state_dict):
-            raise ValueError(cfformer_weights.EARLIER_COMPOSITION)
+            raise UserError(cfformer_weights.EARLIER_COMPOSITION, remedy=cfformer_weights.EARLIER_REMEDY)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
 
 def check_parts(use_cnn: bool, use_transformer: bool, use_cfca: bool, use_xff: bool) -> None:

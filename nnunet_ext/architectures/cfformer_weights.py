@@ -50,6 +50,7 @@ EARLIER_COMPOSITION = (
     "these are weights of the network that nnUNetTrainerCFFormer_paper of nnunet_ext 0.1.0 trained: a composition of "
     "ours from a description, not the authors' network, which it trains now"
 )
+EARLIER_REMEDY = "predict with nnunet_ext 0.1.0, or train anew"
 
 
 def encoder_of(state_dict: Iterable[str]) -> str | None:

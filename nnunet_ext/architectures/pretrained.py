@@ -134,13 +134,13 @@ def torchvision_name(key: str) -> str:
     found = re.match(r"features\.(\d+)\.(.*)", key)
     if not found:
         return key
-    place, rest = int(found[1]), found[2]
-    if place == 0:
+    position, rest = int(found[1]), found[2]
+    if position == 0:
         return "patch_embed." + re.sub(r"^2\.", "norm.", re.sub(r"^0\.", "proj.", rest))
-    if place % 2 == 0:
-        return f"layers.{place // 2}.downsample.{rest}"
+    if position % 2 == 0:
+        return f"layers.{position // 2}.downsample.{rest}"
     rest = re.sub(r"^(\d+\.mlp)\.0\.", r"\1.fc1.", rest)
-    return f"layers.{place // 2}.blocks." + re.sub(r"^(\d+\.mlp)\.3\.", r"\1.fc2.", rest)
+    return f"layers.{position // 2}.blocks." + re.sub(r"^(\d+\.mlp)\.3\.", r"\1.fc2.", rest)
 
 
 def split_biases(weights: StateDict) -> dict[str, torch.Tensor]:
@@ -169,7 +169,8 @@ def stacked_biases(weights: StateDict) -> dict[str, torch.Tensor]:
 
 
 def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:
-    """The window of each stage, from the tables in the authors' own files; None where a file has none."""
+    """The window of each stage, from the tables in torchvision's files and in those of Swin V2's authors; None where
+    there are none."""
     windows: dict[int, tuple[int, ...]] = {}
     for key, value in swin_names(weights).items():
         found = re.match(r"layers\.(\d+)\.blocks\.0\.attn\.relative_coords_table$", key)
@@ -183,6 +184,30 @@ def swin_windows(weights: StateDict) -> list[tuple[int, ...]] | None:
                 round(1 + 8 * edge / (2 ** (3 * most) - 1)) for edge, most in zip(edges, largest, strict=True)
             )
     return [windows[stage] for stage in sorted(windows)] or None
+
+
+class UnknownWindowsError(ValueError):
+    """Weights that do not tell the windows that they were trained with, and nobody named them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the weights do not tell the windows that they were trained with; give load_pretrained 'windows': 8 for "
+            "swinv2_tiny_window8_256, or a window for each stage"
+        )
+
+
+def windows_of_training(
+    weights: StateDict, windows: int | Sequence[Sequence[int]] | None
+) -> int | Sequence[Sequence[int]]:
+    """``windows`` where they are named, else those that the weights tell.
+
+    Raises:
+        UnknownWindowsError: neither.
+    """
+    found = swin_windows(weights) if windows is None else windows
+    if found is None:
+        raise UnknownWindowsError
+    return found
 
 
 def with_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:

@@ -28,9 +28,9 @@ def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
     return NetworkSuffix(name, "parts", dict(zip(_PARTS, used, strict=True)), text, ("CFFormer",), name)
 
 
-def _authors(name: str, options: dict[str, Any], text: str) -> NetworkSuffix:
-    """A choice of the authors for the self-configuring form."""
-    return NetworkSuffix(name, "authors", options, f"{text}, as published", ("CFFormer",), name, (SELF_CONFIGURING,))
+def _choice(name: str, group: str, options: dict[str, Any], text: str) -> NetworkSuffix:
+    """A choice of the authors for the self-configuring form; each has a group of its own, so that they combine."""
+    return NetworkSuffix(name, group, options, f"{text}, as published", ("CFFormer",), name, (SELF_CONFIGURING,))
 
 
 FAMILY = Family(
@@ -44,9 +44,9 @@ FAMILY = Family(
                 "xff_kernel",
                 "full_resolution_skip",
                 "window",
-                "wide_skips",
-                "up_last",
-                "padding_keys",
+                "transformer_wide_skips",
+                "upsample_last",
+                "attend_to_padding",
                 "use_cnn",
                 "use_transformer",
                 "use_cfca",
@@ -73,9 +73,8 @@ FAMILY = Family(
             "nnUNetTrainerCFFormer_paper",
             "nnunet_ext.trainers.cfformer:nnUNetTrainerCFFormer_paper",
             "CFFormer",
-            "CFFormer as its authors coded it: 2D, 224 x 224, batch 16, 130 epochs, the paper's loss and augmentation",
+            "CFFormer as in what is very likely its authors' code: 2D, 224 x 224; recipe as an article reports it",
             published=True,
-            dimensions=(2,),
         ),
     ),
     suffixes=(
@@ -88,16 +87,31 @@ FAMILY = Family(
         _parts("PlainFusion", (True, True, False, False), "both encoders joined by concatenation and a convolution"),
         _parts("CFCAOnly", (True, True, True, False), "with the exchange of channels, without crossed convolutions"),
         _parts("XFFOnly", (True, True, False, True), "with crossed convolutions, without the exchange of channels"),
-        _authors("WideSkips", {"wide_skips": True}, "skips as wide as the transformer"),
-        _authors("UpLast", {"up_last": True}, "a decoder that convolves before it up-samples"),
-        _authors("PaddedWindows", {"window": 8, "padding_keys": True}, "windows of 8 whose padding is attended to"),
+        _choice(
+            "TransformerWideSkips",
+            "skip width",
+            {"transformer_wide_skips": True},
+            "skips as wide as the transformer",
+        ),
+        _choice(
+            "UpsampleLast",
+            "decoder order",
+            {"upsample_last": True},
+            "a decoder that convolves before it up-samples",
+        ),
+        _choice(
+            "AttendToPadding",
+            "padding",
+            {"window": 8, "attend_to_padding": True},
+            "in 2D: windows of 8 whose padding is attended to",
+        ),
     ),
     losses=(
         Loss(
             "cfformer_paper",
             "nnunet_ext.trainers.losses:DiceCrossEntropyLoss",
             "HalfDiceCE",
-            "CFFormer's loss, half Dice and half cross-entropy",
+            "half Dice and half cross-entropy, as an article reports of CFFormer",
         ),
     ),
     schedules=(

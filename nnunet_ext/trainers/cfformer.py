@@ -2,7 +2,8 @@
 
 "CFFormer: Cross CNN-Transformer Channel Attention and Spatial Feature Fusion for Improved Segmentation of Heterogeneous
 Medical Images", arXiv 2501.03629, Expert Systems with Applications. The network is very likely the authors'
-(``architectures/cfformer_reference.py``); their code holds no recipe, so it is that of an article about the paper.
+(``architectures/cfformer_reference.py``); their code holds no recipe, so it is as an article about the paper reports
+it, which nothing confirms.
 """
 
 from __future__ import annotations
@@ -46,18 +47,19 @@ _RECIPE = Recipe(
 
 
 class nnUNetTrainerCFFormer(BaseTrainer):
-    """Self-configuring CFFormer for any plans of three stages or more, with nnU-Net's data and loss, and AdamW with the
-    paper's learning rate, decay and schedule."""
+    """Self-configuring CFFormer for any plans of three stages or more, with nnU-Net's data and loss, and AdamW with
+    learning rate, decay and schedule as an article about the paper reports them."""
 
     network_class = CFFormer
     recipe = _RECIPE
 
 
 class nnUNetTrainerCFFormer_paper(PublishedTrainer):
-    """CFFormer as its authors coded it, for 2D configurations: patches of 224 x 224, batches of 16, 130 epochs, 0.5
-    cross-entropy + 0.5 Dice, flips, rotations and crops alone. Drop path is that of the size.
+    """CFFormer as in a copy that is very likely its authors' code, for 2D configurations, with the recipe as an article
+    reports it: patches of 224 x 224, batches of 16, 130 epochs, 0.5 cross-entropy + 0.5 Dice, flips, rotations and
+    crops alone. Drop path is that of the size.
 
-    nnU-Net cuts patches and never resizes: convert with ``--resize 224x224`` for the paper's whole images. Pictures
+    nnU-Net cuts patches and never resizes: convert with ``--resize 224x224`` for whole images. Pictures
     whose channels nnU-Net scales to 0..1 (``--rgb-norm 0_1``) are normalised like ImageNet inside the network; others
     stay as nnU-Net normalises them.
     """
@@ -94,7 +96,7 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> Any:
-        """Of nnU-Net's transforms the spatial one with the paper's numbers, mirroring, and what prepares the target."""
+        """Of nnU-Net's transforms the spatial one with the article's numbers, mirroring, what prepares the target."""
         transforms = super().get_training_transforms(*args, **kwargs).transforms
         return ComposeTransforms(
             [
@@ -121,7 +123,7 @@ class nnUNetTrainerCFFormer_paper(PublishedTrainer):
 
 
 def _crop(transform: SpatialTransform) -> RandomCropTransform:
-    """nnU-Net's spatial transform with the paper's numbers."""
+    """nnU-Net's spatial transform with the article's numbers."""
     return RandomCropTransform(
         transform.patch_size,
         patch_center_dist_from_border=0,

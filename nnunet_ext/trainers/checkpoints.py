@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnunet_ext.errors import UserError
+from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.files import write_atomically
 from nnunet_ext.planning.private_nnunet import BEST_DICE
 
@@ -139,14 +139,6 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
         UserError: they are those of another network.
     """
     weights, own = checkpoint["network_weights"], network.state_dict()
-    check: Any = getattr(network, "check_weights", None)
-    if check is not None:
-        try:
-            check(weights)
-        except ValueError as error:
-            raise UserError(
-                str(error), file=file, remedy="predict with the version that wrote them, or train anew"
-            ) from error
     wrong = [
         *(f"{key} is missing" for key in own if key not in weights),
         *(f"{key} is unknown" for key in weights if key not in own),
@@ -156,6 +148,12 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
             if key in weights and weights[key].shape != own[key].shape
         ),
     ]
+    try:
+        network.load_state_dict(weights)
+    except UserError as error:  # the network knows what these are
+        raise UserError(error.message, file=file, remedy=error.remedy) from error
+    except (RuntimeError, ValueError) as error:
+        wrong = wrong or [reason_of(error)]
     if wrong:
         written_by = checkpoint.get(OURS, {}).get("network", "another network")
         raise UserError(
@@ -164,7 +162,6 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
             file=file,
             remedy="train with the trainer and plans that wrote it, or start anew without --c",
         )
-    network.load_state_dict(weights)
 
 
 def class_path(network: nn.Module) -> str:

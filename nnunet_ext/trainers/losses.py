@@ -110,7 +110,7 @@ def _mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 
 class DiceCrossEntropyLoss(nn.Module):
-    """0.5 cross-entropy + 0.5 Dice of CFFormer (arXiv 2501.03629), Dice as in ``soft_dice``.
+    """0.5 cross-entropy + 0.5 Dice, as an article reports of CFFormer (arXiv 2501.03629), Dice as in ``soft_dice``.
 
     Args:
         regions: targets are overlapping regions: sigmoid and binary cross-entropy.

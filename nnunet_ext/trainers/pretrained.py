@@ -13,7 +13,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_ext.architectures.pretrained import swin_windows
+from nnunet_ext.architectures.pretrained import UnknownWindowsError
 from nnunet_ext.errors import UserError
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.dataset_json import dataset_json_of
@@ -81,15 +81,15 @@ def start_checkpoint(
         if window is not None and part == "transformer":
             axes = len(manager.patch_size)
             windows = window[0] if len(window) == 1 else [(edge,) * axes for edge in window]
-        if part == "transformer" and windows is None:
+        try:
+            report = load(part, weights) if windows is None else load(part, weights, windows)
+        except UnknownWindowsError as error:
             raise UserError(
                 "the file does not tell the windows that its weights were trained with",
                 file=source,
                 remedy="give --window, such as --window 8 for swinv2_tiny_window8_256, --window 12 12 12 6 for "
                 "swinv2_base_window12_192",
-            )
-        try:
-            report = load(part, weights, windows) if part == "transformer" else load(part, weights)
+            ) from error
         except (ValueError, RuntimeError) as error:
             raise UserError(
                 str(error).splitlines()[0],
@@ -105,8 +105,8 @@ def start_checkpoint(
 
 
 def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
-    """State dict of a file or of a hub, and for a transformer the windows that it was trained with (None: not
-    known).
+    """State dict of a file or of a hub, and for a transformer the windows that it was trained with, where the hub
+    tells them (else None).
 
     Nothing in a file is executed.
 
@@ -114,12 +114,8 @@ def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:
         UserError: no such file or name, a file that holds something else; ``NotFetchedError``: no network for the hub.
     """
     if hub_weights.is_file(source):
-        weights = _read_file(Path(source))
-        return weights, swin_windows(weights) if part == "transformer" else None
-    weights, windows = hub_weights.fetch(source, part)
-    if part == "transformer" and windows is None:  # the weights tell them
-        windows = swin_windows(weights)
-    return weights, windows
+        return _read_file(Path(source)), None
+    return hub_weights.fetch(source, part)
 
 
 def _read_file(path: Path) -> dict[str, torch.Tensor]:

@@ -22,8 +22,8 @@ def cfnet_paper(epoch: int, num_epochs: int) -> float:
 
 
 def warmup_poly(epoch: int, num_epochs: int) -> float:
-    """Linear warm-up, then polynomial decay with exponent 0.9, as CFFormer is trained: 10 and 120 of 130 epochs
-    (arXiv 2501.03629), and the same shares of any other number."""
+    """Linear warm-up, then polynomial decay with exponent 0.9, as an article reports of CFFormer (arXiv
+    2501.03629): 10 and 120 of 130 epochs, and the same shares of any other number."""
     warm_up = max(1, round(num_epochs * 10 / 130))
     if epoch < warm_up:
         return (epoch + 1) / warm_up

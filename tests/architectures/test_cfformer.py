@@ -41,6 +41,13 @@ PLANS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
 }
 
+#: of the authors, each an option of its own; the last is 2D only
+CHOICES: list[dict[str, Any]] = [
+    {"transformer_wide_skips": True},
+    {"upsample_last": True},
+    {"window": 8, "attend_to_padding": True},
+]
+
 
 @pytest.fixture(autouse=True)
 def _tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +286,18 @@ def test_the_wide_kernel_follows_option_dimension_and_the_plans_flat_axes(tiny: 
     assert wide("anisotropic", xff_kernel=5, **flat) == [(1, 5, 5), (5, 5, 5)]
 
 
+@pytest.mark.parametrize("name", ["2d", "3d"])
+def test_logits_are_those_of_version_0_1_0(cfformer_golden: Any, plan_arguments: Any, name: str) -> None:
+    """At sizes whose grids are padded and whose windows are shifted, every level of deep supervision."""
+    case = cfformer_golden.load("self_configuring")[name]
+    network = CFFormer(**plan_arguments(**case["plan"]), preset="small", deep_supervision=True).double().eval()
+    cfformer_golden.fill_trainable(network)
+    with torch.no_grad():
+        outputs = network(cfformer_golden.image(case["input"], case["input_shape"]))
+    errors = [cfformer_golden.error(found, summary) for found, summary in zip(outputs, case["logits"], strict=True)]
+    assert max(errors) < 1e-6, errors
+
+
 def test_a_window_may_be_pinned(tiny: Any) -> None:
     network, image = tiny("2d, 4 stages", window=(3, 4))
     used = []
@@ -288,8 +307,10 @@ def test_a_window_may_be_pinned(tiny: Any) -> None:
     assert [(windows.window, windows.shift) for windows in used] == [((3, 4), (1, 2)), ((3, 4), (1, 2))]
 
 
-@pytest.mark.parametrize("name", ["2d, 4 stages", "anisotropic"])
-@pytest.mark.parametrize("options", [{"wide_skips": True}, {"up_last": True}, {"window": 8, "padding_keys": True}])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("2d, 4 stages", options) for options in CHOICES] + [("anisotropic", options) for options in CHOICES[:2]],
+)
 def test_choices_of_the_authors_are_options_and_change_nothing_else(
     tiny: Any, cfformer_golden: Any, name: str, options: dict[str, Any]
 ) -> None:
@@ -302,16 +323,21 @@ def test_choices_of_the_authors_are_options_and_change_nothing_else(
     assert [key for key, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
     transformer = [stage.blocks[0].norm1.normalized_shape[0] for stage in network.transformer.stages]
     skips = [fusion.xff.out.out_channels for fusion in network.fusions]
-    assert skips == (transformer if options.get("wide_skips") else PLANS[name][0]["features"][2:])
-    assert network.decoder.up_last == options.get("up_last", False)
+    assert skips == (transformer if options.get("transformer_wide_skips") else PLANS[name][0]["features"][2:])
+    assert network.decoder.upsample_last == options.get("upsample_last", False)
     windows = [
         stage.blocks[0].windows(torch.empty(1, *[5] * (image.ndim - 2), 1), stage.window)
         for stage in network.transformer.stages
     ]
-    assert {w.padding_keys for w in windows} == {options.get("padding_keys", False)}
-    assert all((max(w.window) == 8) == options.get("padding_keys", False) for w in windows)
-    if "padding_keys" in options:
+    assert {w.attend_to_padding for w in windows} == {options.get("attend_to_padding", False)}
+    assert all((max(w.window) == 8) == options.get("attend_to_padding", False) for w in windows)
+    if "attend_to_padding" in options:
         plain.load_state_dict(network.state_dict())
+
+
+def test_attending_to_padding_is_refused_in_3d(tiny: Any) -> None:
+    with pytest.raises(ValueError, match=r"attend_to_padding in 2D alone: in 3D .*; leave it out"):
+        tiny("3d, 3 stages", window=8, attend_to_padding=True)
 
 
 def test_starts_as_its_shortcuts_and_learns_everywhere(tiny: Any) -> None:

@@ -34,11 +34,11 @@ SWIN_BLOCKS = ("pad7_shift0", "pad7_shift4", "pad14x10_shift0", "pad14x10_shift4
 def _table_of_the_golden_numbers(authors_golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The position table is float32 arithmetic, which another build of torch may round otherwise."""
     axis = torch.tensor(authors_golden.load("keys_s")["relative_coords_table_axis"], dtype=torch.float64)
-    own = windows.relative_places((8, 8), None, axis)
+    own = windows.relative_coordinates((8, 8), None, axis)
     table = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).flatten(0, -2)
     torch.testing.assert_close(own, table, rtol=0, atol=1e-6)
-    place = "nnunet_ext.architectures.blocks.window_attention.relative_places"
-    monkeypatch.setattr(place, lambda window, trained_window, like: table.to(like.dtype))
+    name = "nnunet_ext.architectures.blocks.window_attention.relative_coordinates"
+    monkeypatch.setattr(name, lambda window, trained_window, like: table.to(like.dtype))
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_exchange_and_fusion_equal_the_authors(authors_golden: Any) -> None:
 def test_blocks_of_the_transformer_equal_the_authors(authors_golden: Any, name: str) -> None:
     case = authors_golden.load("blocks")[f"swin_block_{name}"]
     block = SwinV2Block(
-        case["C"], case["heads"], 2, shifted=bool(case["shift"]), padding_keys=True, stacked_bias=True
+        case["C"], case["heads"], 2, shifted=bool(case["shift"]), attend_to_padding=True, stacked_bias=True
     ).double()
     weights = {}
     for key, shape in case["keys"].items():
@@ -272,7 +272,7 @@ def test_the_decoder_equals_the_authors_in_evaluation_and_in_training(authors_go
         case["K"],
         deep_supervision=False,
         widths=[widths[0], *widths[:-1]],
-        up_last=True,
+        upsample_last=True,
         single_head=True,
     ).double()
     published = {f"decoder.{k}": authors_golden.fill(case["prefix"] + k, s) for k, s in case["keys"].items()}
@@ -283,12 +283,12 @@ def test_the_decoder_equals_the_authors_in_evaluation_and_in_training(authors_go
 
 
 def test_two_biases_and_one_stacked_bias_compute_the_same(authors_golden: Any) -> None:
-    split = SwinV2Block(8, 2, 2, shifted=True, padding_keys=True).double()
+    split = SwinV2Block(8, 2, 2, shifted=True, attend_to_padding=True).double()
     split.load_state_dict(authors_golden.filled(split.state_dict(), "any."))
-    stacked = SwinV2Block(8, 2, 2, shifted=True, padding_keys=True, stacked_bias=True).double()
+    stacked = SwinV2Block(8, 2, 2, shifted=True, attend_to_padding=True, stacked_bias=True).double()
     stacked.load_state_dict(stacked_biases(split.state_dict()))
     with torch.no_grad():
         stacked.attn.qkv.bias[8:16] = 1e3  # the key's, which counts for nothing
     x = authors_golden.image("input:biases", (1, 14, 10, 8))
     assert torch.equal(stacked(x, (8, 8)), split(x, (8, 8)))
-    assert Windows.over((2, 9), (8, 8), True, padding_keys=True).window == (8, 8)
+    assert Windows.over((2, 9), (8, 8), True, attend_to_padding=True).window == (8, 8)

@@ -120,7 +120,9 @@ def stages_of(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
 def test_swin_v2_loads_from_every_spelling_and_computes_what_timm_computes(spelling: str) -> None:
     theirs = timm_swin().double()
     network = network_for().double().eval()
-    report = network.load_pretrained("transformer", SPELLINGS[spelling](theirs.state_dict()))
+    windows = None if spelling == "authors" else WINDOWS
+    report = network.load_pretrained("transformer", SPELLINGS[spelling](theirs.state_dict()), windows)
+    assert network.transformer.trained_windows == report.windows == WINDOWS
     image = torch.randn(1, 3, EDGE, EDGE, dtype=torch.float64)
     with torch.no_grad():
         for found, expected in zip(stages_of(network.transformer, image), stages_of(theirs, image), strict=True):
@@ -142,7 +144,8 @@ def test_torchvisions_swin_v2_loads_and_computes_what_it_computes_there_at_any_s
     """At 224 grids are padded to whole windows, and the padding is attended to."""
     theirs = torchvision_swin().double()
     network = network_for().double().eval()
-    report = network.load_pretrained("transformer", theirs.state_dict(), windows=8)
+    report = network.load_pretrained("transformer", theirs.state_dict())
+    assert network.transformer.trained_windows == [(8, 8)] * 4
     image = torch.randn(1, 3, *size, dtype=torch.float64)
     found = network.transformer.patch_embed(image)
     expected = theirs.features[0](image)
@@ -173,13 +176,12 @@ def test_biases_of_torchvision_and_timm_become_one_another() -> None:
     assert again.keys() == stacked.keys()
 
 
-@pytest.mark.parametrize("part", ["cnn", "transformer"])
-@pytest.mark.parametrize("source", ["timm", "torchvision"])
+@pytest.mark.parametrize(("part", "source"), [("cnn", "timm"), ("cnn", "torchvision"), ("transformer", "torchvision")])
 def test_reference_state_dicts_may_be_those_of_one_encoder(part: str, source: str) -> None:
     if part == "cnn":
         theirs = timm_resnet() if source == "timm" else pytest.importorskip("torchvision.models").resnet34()
     else:
-        theirs = timm_swin() if source == "timm" else torchvision_swin()
+        theirs = torchvision_swin()
     network = network_for()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     network.load_reference_state_dict(theirs.state_dict())
@@ -217,7 +219,7 @@ def test_counters_of_batches_may_be_missing_as_in_old_files() -> None:
 def test_one_encoder_is_loaded_and_the_rest_stays() -> None:
     network = network_for()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    network.load_pretrained("transformer", timm_swin().state_dict())
+    network.load_pretrained("transformer", timm_swin().state_dict(), 8)
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert {key.split(".")[0] for key in changed} == {"transformer"}
@@ -230,7 +232,7 @@ def test_any_number_of_image_channels_follows_timms_rule(part: str, channels: in
     weights = (timm_resnet() if part == "cnn" else timm_swin()).state_dict()
     first = "conv1.weight" if part == "cnn" else "patch_embed.proj.weight"
     network = network_for(channels)
-    report = network.load_pretrained(part, weights)
+    report = network.load_pretrained(part, weights, 8 if part == "transformer" else None)
     loaded = network.state_dict()[f"{part}.{first}"]
     torch.testing.assert_close(loaded, adapt(channels, weights[first]), rtol=1e-6, atol=1e-7)
     shapes = (tuple(weights[first].shape), tuple(loaded.shape))
@@ -316,6 +318,20 @@ def test_trained_windows_are_kept_with_the_weights_and_used() -> None:
         assert torch.equal(reloaded(image), network(image))
         reloaded.transformer.trained_windows = [None] * 4
         assert not torch.allclose(stages_of(reloaded.transformer, image)[0], first, atol=1e-3)
+
+
+def test_weights_that_do_not_tell_their_windows_are_refused_and_a_second_start_forgets_the_first() -> None:
+    weights, network = timm_swin().state_dict(), network_for()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    for load in (network.load_reference_state_dict, lambda given: network.load_pretrained("transformer", given)):
+        with pytest.raises(ValueError, match=r"do not tell the windows .*; give load_pretrained 'windows': 8 for"):
+            load(weights)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()), "half loaded"
+    network.load_pretrained("transformer", weights, windows=12)
+    network.load_reference_state_dict(of_the_authors(weights))
+    assert network.transformer.trained_windows == WINDOWS
+    network.load_reference_state_dict(torchvision_swin().state_dict())
+    assert network.transformer.trained_windows == [(8, 8)] * 4
 
 
 def test_windows_are_read_from_the_authors_files_alone() -> None:

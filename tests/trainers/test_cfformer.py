@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
 from nnunet_ext.architectures.cfformer_reference import SIZES, Size
+from nnunet_ext.cli import main
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers import cfformer
 from nnunet_ext.trainers.losses import DiceCrossEntropyLoss
@@ -20,6 +23,7 @@ from nnunet_ext.trainers.registry import resolve
 
 SHORT = "_1epochs_1its_1vits"
 PAPER = f"nnUNetTrainerCFFormer_paper{SHORT}"
+EARLIER_KEYS = Path(__file__).parents[1] / "golden" / "cfformer" / "paper_0_1_0_keys.txt.gz"
 REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}
 
 
@@ -220,10 +224,26 @@ def test_rows_of_the_papers_ablation_are_variants_of_the_published_trainer(suffi
     assert not [name for name in names if any(part in name for part in idle)]
 
 
-@pytest.mark.parametrize("suffix", ["WideSkips", "UpLast", "PaddedWindows"])
+@pytest.mark.parametrize("suffix", ["TransformerWideSkips", "UpsampleLast", "AttendToPadding"])
 def test_choices_of_the_authors_are_refused_where_they_are_made_already(suffix):
     with pytest.raises(UserError, match="self-configuring trainers - leave it out"):
         published(f"nnUNetTrainerCFFormer_paper_{suffix}")
+
+
+def test_choices_of_the_authors_combine():
+    options = resolve("nnUNetTrainerCFFormer_AttendToPadding_TransformerWideSkips_UpsampleLast").recipe.network_options
+    assert options == {
+        "transformer_wide_skips": True,
+        "upsample_last": True,
+        "window": 8,
+        "attend_to_padding": True,
+    }
+
+
+def test_attending_to_padding_in_3d_is_refused_in_one_line(toy, make_trainer):
+    toy(channels=1)
+    with pytest.raises(UserError, match="attend_to_padding in 2D alone"):
+        make_trainer("nnUNetTrainerCFFormer_AttendToPadding", "3d_fullres").initialize()
 
 
 @pytest.mark.parametrize(("suffix", "part"), [("CNNOnly", "CNN"), ("TransformerOnly", "transformer")])
@@ -242,19 +262,29 @@ def test_patches_that_32_does_not_divide_are_refused_with_the_remedy(patch, fitt
 
 
 def test_checkpoints_of_the_earlier_paper_trainer_are_refused_for_what_they_are(
-    toy, train, make_trainer, small_paper, tmp_path
+    toy, train, make_trainer, small_paper, nnunet_folders, capsys
 ):
+    """In a continued training, in prediction, and as a library loads them; the keys are those of version 0.1.0."""
     toy(channels=3)
     trainer = train(f"{PAPER}_NoMirroring", "2d")
     file = Path(trainer.output_folder) / "checkpoint_final.pth"
     checkpoint = torch.load(file, weights_only=True)
-    checkpoint["network_weights"]["decoder.stages.0.up.weight"] = torch.zeros(1)
+    keys = gzip.decompress(EARLIER_KEYS.read_bytes()).decode().split()
+    checkpoint["network_weights"] = {key: torch.zeros(1) for key in keys}
     torch.save(checkpoint, file)
-    with pytest.raises(UserError, match=r"paper of nnunet_ext 0\.1\.0 trained: .*not the authors' network") as error:
+    said = r"paper of nnunet_ext 0\.1\.0 trained: .*not the authors' network.* - predict with nnunet_ext 0\.1\.0, or"
+    with pytest.raises(UserError, match=said) as error:
         make_trainer(f"{PAPER}_NoMirroring", "2d", resume=True)
-    assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="not the authors' network"):  # as nnU-Net loads for prediction
+    assert file.name in str(error.value)
+    with pytest.raises(UserError, match=said):
         trainer.network.load_state_dict(checkpoint["network_weights"])
+    images = nnunet_folders.raw / "pictures"
+    images.mkdir(parents=True)
+    model = ["-tr", f"{PAPER}_NoMirroring", "-p", "smallPlans", "-c", "2d", "-f", "0", "-device", "cpu"]
+    capsys.readouterr()
+    assert main(["predict", "-i", str(images), "-o", str(images / "out"), "-d", "501", *model]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(said, line), line
 
 
 def test_plans_of_two_resolutions_are_refused_in_one_line(toy, make_trainer):

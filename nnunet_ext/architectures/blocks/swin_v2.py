@@ -4,7 +4,7 @@ Z. Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution", CVPR 2
 Keys of the state dict are timm's (``SwinTransformerV2``), shapes too in 2D. Differences from timm: any number of axes;
 merging by any strides; grids that windows do not divide are padded before the shift (``windows.py``); a window of one
 token gives no NaN; masks and position tables are never stored; the final norm and head are not built. What torchvision
-does otherwise are options: ``padding_keys``, ``stacked_bias``.
+does otherwise are options: ``attend_to_padding``, ``stacked_bias``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class SwinV2(nn.Module):
         window: target for all stages, one an axis; None: of least padding (``least_padding_window``).
         trained_windows: of each stage, that loaded weights were trained with; None: whatever is used.
         drop_path: probability of leaving out the last block of a sample in training, rising linearly from 0.
-        apart: see ``Windows.mask``.
-        padding_keys: see ``Windows.over``.
+        mask_value: see ``Windows.mask``.
+        attend_to_padding: see ``Windows.over``.
         stacked_bias: see ``WindowAttention``.
     """
 
@@ -59,8 +59,8 @@ class SwinV2(nn.Module):
         window: Sequence[int] | None = None,
         trained_windows: Sequence[Sequence[int] | None] | None = None,
         drop_path: float = 0.0,
-        apart: float = -100.0,
-        padding_keys: bool = False,
+        mask_value: float = -100.0,
+        attend_to_padding: bool = False,
         stacked_bias: bool = False,
     ) -> None:
         super().__init__()
@@ -71,7 +71,9 @@ class SwinV2(nn.Module):
             merge = None if stage == 0 else PatchMerging(widths[stage - 1], width, merges[stage - 1])
             trained = None if trained_windows is None else trained_windows[stage]
             blocks = [
-                SwinV2Block(width, count, dimension, bool(block % 2), rate, trained, apart, padding_keys, stacked_bias)
+                SwinV2Block(
+                    width, count, dimension, bool(block % 2), rate, trained, mask_value, attend_to_padding, stacked_bias
+                )
                 for block, rate in enumerate(rates[sum(depths[:stage]) : sum(depths[: stage + 1])])
             ]
             self.layers.append(SwinStage(merge, blocks, window))
@@ -194,15 +196,15 @@ class SwinV2Block(nn.Module):
         shifted: bool,
         drop_path: float = 0.0,
         trained_window: Sequence[int] | None = None,
-        apart: float = -100.0,
-        padding_keys: bool = False,
+        mask_value: float = -100.0,
+        attend_to_padding: bool = False,
         stacked_bias: bool = False,
     ) -> None:
         super().__init__()
         self.shifted = shifted
         self.drop_path = drop_path
-        self.padding_keys = padding_keys
-        self.attn = WindowAttention(channels, heads, dimension, trained_window, apart, stacked_bias)
+        self.attend_to_padding = attend_to_padding
+        self.attn = WindowAttention(channels, heads, dimension, trained_window, mask_value, stacked_bias)
         self.norm1 = nn.LayerNorm(channels)
         self.mlp = MLP(channels)
         self.norm2 = nn.LayerNorm(channels)
@@ -211,7 +213,7 @@ class SwinV2Block(nn.Module):
         """Over the grid of ``x``; ``window`` is the target along each axis, None: of least padding."""
         size = [int(edge) for edge in x.shape[1:-1]]
         target = least_padding_window(size) if window is None else window
-        return Windows.over(size, target, self.shifted, self.padding_keys)
+        return Windows.over(size, target, self.shifted, self.attend_to_padding)
 
     def forward(
         self, x: torch.Tensor, window: Sequence[int] | None = None, tables: Tables | None = None

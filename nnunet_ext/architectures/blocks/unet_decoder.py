@@ -15,9 +15,9 @@ class UNetDecoder(DeepSupervisionDecoder):
     """As ``dynamic_network_architectures.building_blocks.unet_decoder.UNetDecoder``, whose names it keeps; that one
     holds the encoder too, so that every key of an encoder would stand twice in the state dict.
 
-    ``up_last`` gives the order of CFFormer's authors instead: the bottleneck is convolved before it is up-sampled, the
-    convolutions of a level keep the width of what enters them until the last one narrows it to what the next level
-    wants, and the skip comes first in the concatenation.
+    ``upsample_last`` gives the order of CFFormer's authors instead: the bottleneck is convolved before it is
+    up-sampled, the convolutions of a level keep the width of what enters them until the last one narrows it to what the
+    next level wants, and the skip comes first in the concatenation.
 
     Args:
         layers: layer types.
@@ -28,7 +28,7 @@ class UNetDecoder(DeepSupervisionDecoder):
         widths: channels that every level is up-sampled to, finest first; None: those of the skips.
         num_classes: output channels.
         deep_supervision: whether coarse outputs are wanted.
-        up_last: see above.
+        upsample_last: see above.
         single_head: only the finest level has a head.
     """
 
@@ -42,39 +42,39 @@ class UNetDecoder(DeepSupervisionDecoder):
         num_classes: int,
         deep_supervision: bool,
         widths: Sequence[int] | None = None,
-        up_last: bool = False,
+        upsample_last: bool = False,
         single_head: bool = False,
     ) -> None:
         levels = range(len(features) - 2, -1, -1)  # coarsest first
         wide = list(features[:-1] if widths is None else widths)
-        out = [wide[max(0, level - 1) if up_last else level] for level in levels]
+        out = [wide[max(0, level - 1) if upsample_last else level] for level in levels]
         super().__init__(layers.conv_op, out[-1:] if single_head else out, num_classes, deep_supervision)
-        self.up_last = up_last
-        below = [wide[-1] if up_last else features[-1], *out[:-1]]
+        self.upsample_last = upsample_last
+        below = [wide[-1] if upsample_last else features[-1], *out[:-1]]
         self.transpconvs = nn.ModuleList(
             layers.transposed_conv(channels, wide[level], strides[level + 1], strides[level + 1])
             for channels, level in zip(below, levels, strict=True)
         )
         joined = [wide[level] + features[level] for level in levels]
-        places = list(zip(convs, joined, out, (kernels[level] for level in levels), strict=True))
-        if up_last:
-            places.insert(0, (convs[0], features[-1], wide[-1], kernels[-1]))
+        blocks = list(zip(convs, joined, out, (kernels[level] for level in levels), strict=True))
+        if upsample_last:
+            blocks.insert(0, (convs[0], features[-1], wide[-1], kernels[-1]))
         self.stages = nn.ModuleList(
-            layers.conv_blocks(count, channels, [channels if up_last else last] * (count - 1) + [last], kernel)
-            for count, channels, last, kernel in places
+            layers.conv_blocks(count, channels, [channels if upsample_last else last] * (count - 1) + [last], kernel)
+            for count, channels, last, kernel in blocks
         )
 
     def forward(self, skips: Sequence[torch.Tensor | None]) -> torch.Tensor | list[torch.Tensor]:
         """Skips finest first, the bottleneck last; None where a level has none."""
         *above, x = skips
         stages = list(self.stages)
-        if self.up_last:
+        if self.upsample_last:
             x = stages.pop(0)(x)
         levels = []
         for up, stage, skip in zip(self.transpconvs, stages, reversed(above), strict=True):
             x = up(x)
             if skip is not None:
-                x = torch.cat((skip, x) if self.up_last else (x, skip), dim=1)
+                x = torch.cat((skip, x) if self.upsample_last else (x, skip), dim=1)
             x = stage(x)
             levels.append(x)
         return self.segment(levels[-len(self.seg_layers) :])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
-from nnunet_ext.architectures.blocks.windows import Windows, relative_index, relative_places
+from nnunet_ext.architectures.blocks.windows import Windows, relative_coordinates, relative_index
 
 Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 POSITION_WIDTH = 512
@@ -33,7 +33,7 @@ class WindowAttention(nn.Module):
         heads: divides C.
         dimension: axes of a window.
         trained_window: window that loaded weights were trained with; None: whatever window is used.
-        apart: added to the logits of tokens that a shift has brought together.
+        mask_value: added to the logits of tokens that a shift has brought together.
         stacked_bias: True keeps the biases of query, key and value as one tensor, as torchvision does; the third of the
             key, which is never used, is a part of it then. False: two tensors, as in timm.
     """
@@ -44,13 +44,13 @@ class WindowAttention(nn.Module):
         heads: int,
         dimension: int,
         trained_window: Sequence[int] | None = None,
-        apart: float = -100.0,
+        mask_value: float = -100.0,
         stacked_bias: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.trained_window = None if trained_window is None else tuple(trained_window)
-        self.apart = apart
+        self.mask_value = mask_value
         self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0)))
         self.cpb_mlp = nn.Sequential(
             nn.Linear(dimension, POSITION_WIDTH), nn.ReLU(inplace=True), nn.Linear(POSITION_WIDTH, heads, bias=False)
@@ -78,13 +78,13 @@ class WindowAttention(nn.Module):
         with without_autocast(x):
             query = functional.normalize(at_least_float32(query), dim=-1) * self._scale()
             key = at_least_float32(key)
-            if windows.padding_keys and windows.padded != windows.size:
+            if windows.attend_to_padding and windows.padded != windows.size:
                 # Keys of padding are zero, where the cosine has a gradient of up to 1e12: infinite in float16, and NaN
                 # once it meets the zero that the token is. Nothing is to be learnt from it.
                 key = key.masked_fill((key == 0).all(dim=-1, keepdim=True), 0.0)
             key = functional.normalize(key, dim=-1)
-            places, index, mask = self.tables(windows) if tables is None else tables
-            added = self.position_bias(places, index)  # heads, tokens, tokens
+            coordinates, index, mask = self.tables(windows) if tables is None else tables
+            added = self.position_bias(coordinates, index)  # heads, tokens, tokens
             if mask is not None:
                 added = added + mask.unsqueeze(1)  # windows, heads, tokens, tokens
             fused = windows.tokens >= FUSED_FROM if fused is None else fused
@@ -103,9 +103,9 @@ class WindowAttention(nn.Module):
             query, _, value = self.qkv.bias.chunk(3)
         return torch.cat((query, torch.zeros_like(query), value))
 
-    def position_bias(self, places: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def position_bias(self, coordinates: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """(heads, tokens, tokens), between 0 and 16."""
-        pairs = self.cpb_mlp(places)[index]  # tokens, tokens, heads
+        pairs = self.cpb_mlp(coordinates)[index]  # tokens, tokens, heads
         return 16.0 * pairs.permute(2, 0, 1).sigmoid()
 
     def tables(self, windows: Windows) -> Tables:
@@ -113,9 +113,9 @@ class WindowAttention(nn.Module):
         the row of each pair of tokens among them, and the mask."""
         like = self.proj.weight
         return (
-            relative_places(windows.window, self.trained_window, like),
+            relative_coordinates(windows.window, self.trained_window, like),
             relative_index(windows.window, like.device),
-            windows.mask(like, self.apart),
+            windows.mask(like, self.mask_value),
         )
 
 

@@ -2,7 +2,7 @@
 
 After Swin Transformer (Liu et al., ICCV 2021, doi 10.1109/ICCV48922.2021.00986), in any number of dimensions.
 Difference from it: a grid that the windows do not divide is padded at the end of its axes *before* the shift, and
-padded tokens are never attended to. ``padding_keys`` gives what torchvision's code does instead.
+padded tokens are never attended to. ``attend_to_padding`` gives what torchvision's code does instead.
 
 Everything follows from sizes alone, is made of Python integers and comparisons, and is never stored.
 """
@@ -28,21 +28,23 @@ class Windows:
         size: tokens of the grid along each axis.
         window: tokens of a window along each axis.
         shift: by how many tokens the windows are moved along each axis.
-        padding_keys: whether the tokens that padding adds are attended to like others.
+        attend_to_padding: whether the tokens that padding adds are attended to like others.
     """
 
     size: tuple[int, ...]
     window: tuple[int, ...]
     shift: tuple[int, ...]
-    padding_keys: bool = False
+    attend_to_padding: bool = False
 
     @classmethod
-    def over(cls, size: Sequence[int], target: Sequence[int], shifted: bool, padding_keys: bool = False) -> Windows:
-        """Windows of at most ``target``, or with ``padding_keys`` always of it: a smaller grid is padded to one window.
-        Shifted by half of the target on axes that hold more than one window."""
-        window = tuple(target if padding_keys else (min(t, s) for t, s in zip(target, size, strict=True)))
+    def over(
+        cls, size: Sequence[int], target: Sequence[int], shifted: bool, attend_to_padding: bool = False
+    ) -> Windows:
+        """Windows of at most ``target``, or with ``attend_to_padding`` always of it: a smaller grid is padded to one
+        window. Shifted by half of the target on axes that hold more than one window."""
+        window = tuple(target if attend_to_padding else (min(t, s) for t, s in zip(target, size, strict=True)))
         shift = tuple(t // 2 if shifted and s > w else 0 for t, s, w in zip(target, size, window, strict=True))
-        return cls(tuple(size), window, shift, padding_keys)
+        return cls(tuple(size), window, shift, attend_to_padding)
 
     @property
     def padded(self) -> tuple[int, ...]:
@@ -56,7 +58,7 @@ class Windows:
 
     @property
     def hides_padding(self) -> bool:
-        return self.padded != self.size and not self.padding_keys
+        return self.padded != self.size and not self.attend_to_padding
 
     @property
     def needs_mask(self) -> bool:
@@ -89,15 +91,15 @@ class Windows:
                 x = x.narrow(axis, 0, size)
         return x
 
-    def mask(self, like: torch.Tensor, apart: float) -> torch.Tensor | None:
+    def mask(self, like: torch.Tensor, mask_value: float) -> torch.Tensor | None:
         """What is added to the logits: (number of windows, tokens, tokens), or None where nothing is.
 
-        Tokens that a shift has brought together from opposite ends get ``apart``. A padded token is attended to by
-        itself alone, unless ``padding_keys`` is set.
+        Tokens that a shift has brought together from opposite ends get ``mask_value``. A padded token is attended to by
+        itself alone, unless ``attend_to_padding`` is set.
 
         Args:
             like: device and dtype.
-            apart: -100 as published, which still lets logits above it through, or ``NEVER``.
+            mask_value: -100 as published, which still lets logits above it through, or ``NEVER``.
         """
         if not self.needs_mask:
             return None
@@ -106,25 +108,27 @@ class Windows:
         for axis, (size, padded, window, shift) in enumerate(
             zip(self.size, self.padded, self.window, self.shift, strict=True), start=1
         ):
-            place = torch.arange(padded, device=like.device)
+            position = torch.arange(padded, device=like.device)
             view = [1] * labels.ndim
             view[axis] = padded
             if shift:
-                label = (place >= padded - window).long() + (place >= padded - shift).long()
+                label = (position >= padded - window).long() + (position >= padded - shift).long()
                 labels = 3 * labels + label.view(view)
-            real = real & (((place + shift) % padded) < size).view(view)
-        # The places are those after the shift already, so that windows are cut without another one.
+            real = real & (((position + shift) % padded) < size).view(view)
+        # The positions are those after the shift already, so that windows are cut without another one.
         still = Windows(self.padded, self.window, (0,) * len(self.size))
         labels = still.cut(labels)[0, :, :, 0]
         real = still.cut(real)[0, :, :, 0]
-        mask = (labels.unsqueeze(1) != labels.unsqueeze(2)).to(like.dtype) * apart
+        mask = (labels.unsqueeze(1) != labels.unsqueeze(2)).to(like.dtype) * mask_value
         if not self.hides_padding:
             return mask
         itself = torch.eye(self.tokens, dtype=torch.bool, device=like.device)
         return mask.masked_fill(~(real.unsqueeze(1) | itself), NEVER)
 
 
-def relative_places(window: Sequence[int], trained_window: Sequence[int] | None, like: torch.Tensor) -> torch.Tensor:
+def relative_coordinates(
+    window: Sequence[int], trained_window: Sequence[int] | None, like: torch.Tensor
+) -> torch.Tensor:
     """Distances between two tokens of a window on Swin V2's logarithmic scale: (prod(2 w - 1), axes).
 
     Args:
@@ -144,10 +148,10 @@ def relative_places(window: Sequence[int], trained_window: Sequence[int] | None,
 
 
 def relative_index(window: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Row of ``relative_places`` for each pair of tokens of a window: (tokens, tokens)."""
-    places = torch.meshgrid(*(torch.arange(w, device=device) for w in window), indexing="ij")
+    """Row of ``relative_coordinates`` for each pair of tokens of a window: (tokens, tokens)."""
+    positions = torch.meshgrid(*(torch.arange(w, device=device) for w in window), indexing="ij")
     index = torch.zeros((), dtype=torch.long, device=device)
-    for place, w in zip(places, window, strict=True):
-        flat = place.flatten()
+    for position, w in zip(positions, window, strict=True):
+        flat = position.flatten()
         index = index * (2 * w - 1) + flat.unsqueeze(1) - flat.unsqueeze(0) + w - 1
     return index

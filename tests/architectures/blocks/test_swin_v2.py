@@ -59,7 +59,7 @@ def test_blocks_equal_attention_written_as_loops(cfformer_golden: Any, force: An
         len(case["size"]),
         any(case["shift"]),
         trained_window=case["pretrained_window"],
-        apart=case["shift_mask_value"],
+        mask_value=case["shift_mask_value"],
     ).double()
     block.load_state_dict(cfformer_golden.filled(block.state_dict(), case["prefix"]))
     image = cfformer_golden.image(case["input"], (case["batch"], *case["size"], case["dim"]))
@@ -161,7 +161,7 @@ def test_a_block_is_attention_over_its_tiles(cfformer_golden: Any, size: tuple, 
     """One softmax a token over the tokens of its tile, written without windows, rolls, padding or tables."""
     axes, target = len(size), (2, 4, 3)[-len(size) :]
     trained = trained and trained[:axes]
-    block = filled_block(cfformer_golden, dimension=axes, trained_window=trained, apart=NEVER)
+    block = filled_block(cfformer_golden, dimension=axes, trained_window=trained, mask_value=NEVER)
     windows = Windows.over(size, target, shifted=True)
     image = cfformer_golden.image("input:tiles", (1, *size, 8))
     tokens = list(itertools.product(*map(range, size)))
@@ -246,7 +246,7 @@ def test_a_window_of_one_token_passes_its_value_on(cfformer_golden: Any) -> None
 def test_with_a_hard_mask_tokens_of_other_tiles_have_no_influence(
     cfformer_golden: Any, size: tuple, target: tuple
 ) -> None:
-    block = filled_block(cfformer_golden, dimension=len(size), apart=NEVER)
+    block = filled_block(cfformer_golden, dimension=len(size), mask_value=NEVER)
     windows = Windows.over(size, target, shifted=True)
     image = cfformer_golden.image("input:locality", (1, *size, 8)).requires_grad_()
     output = block(image, target)
@@ -266,8 +266,8 @@ def test_the_published_mask_lets_logits_above_it_through(cfformer_golden: Any) -
     assert {case["shift_mask_value"] for case in cases} != {-100.0}, "one case has the hard mask"
     image = cfformer_golden.image("input:leak", (1, 8, 8, 8))
     outputs = []
-    for apart in (-100.0, NEVER):
-        block = SwinV2Block(8, 2, 2, True, apart=apart).double()
+    for mask_value in (-100.0, NEVER):
+        block = SwinV2Block(8, 2, 2, True, mask_value=mask_value).double()
         cfformer_golden.fill_trainable(block)
         with torch.no_grad():
             block.attn.logit_scale.fill_(LARGEST_SCALE)
@@ -417,8 +417,8 @@ def test_another_window_keeps_the_trained_bias_of_a_distance(cfformer_golden: An
     attn = filled_block(cfformer_golden, trained_window=(8, 8)).attn
 
     def bias_of(size: int, window: int) -> torch.Tensor:
-        places, index, _ = attn.tables(Windows.over((size, size), (window, window), False))
-        return attn.position_bias(places, index)
+        coordinates, index, _ = attn.tables(Windows.over((size, size), (window, window), False))
+        return attn.position_bias(coordinates, index)
 
     biases = {window: bias_of(8, window) for window in (8, 5)}
     for (i, a), (j, b) in itertools.product(enumerate(itertools.product(range(5), repeat=2)), repeat=2):

@@ -94,12 +94,12 @@ def test_lists_of_other_lengths_are_refused(plan_arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_up_last_convolves_the_bottleneck_and_narrows_before_it_up_samples(name: str, plan_arguments: Any) -> None:
+def test_upsample_last_convolves_and_narrows_before_it_up_samples(name: str, plan_arguments: Any) -> None:
     """The order of CFFormer's authors, written out here level by level."""
     changes, size = PLANS[name]
     plan = plan_arguments(**changes)
     torch.manual_seed(0)
-    decoder = own_decoder(plan, True, up_last=True).double()
+    decoder = own_decoder(plan, True, upsample_last=True).double()
     features, strides = plan["features_per_stage"], plan["strides"]
     skips, edges = [], list(size)
     for width, stride in zip(features, strides, strict=True):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nnunet_ext.architectures.blocks.swin_v2 import WINDOW_RANGE, least_padding_window
-from nnunet_ext.architectures.blocks.windows import NEVER, Windows, relative_index, relative_places
+from nnunet_ext.architectures.blocks.windows import NEVER, Windows, relative_coordinates, relative_index
 
 CPU = torch.device("cpu")
 # size, target, shifted
@@ -40,26 +40,26 @@ def random_geometries(count: int) -> list[Windows]:
     return found
 
 
-def places(windows: Windows) -> list[tuple[int, ...]]:
+def positions(windows: Windows) -> list[tuple[int, ...]]:
     return list(itertools.product(*map(range, windows.size)))
 
 
-def tile(place: tuple[int, ...], windows: Windows) -> tuple[int, ...]:
+def tile(position: tuple[int, ...], windows: Windows) -> tuple[int, ...]:
     """The window of a token if the grid had no ends: windows begin at the shift, and nothing wraps around."""
-    return tuple((p - s) // w for p, s, w in zip(place, windows.shift, windows.window, strict=True))
+    return tuple((p - s) // w for p, s, w in zip(position, windows.shift, windows.window, strict=True))
 
 
 def numbered(windows: Windows) -> torch.Tensor:
-    """Number of the token at each place of each window, 0 for padding: (number of windows, tokens)."""
-    count = len(places(windows))
+    """Number of the token at each position of each window, 0 for padding: (number of windows, tokens)."""
+    count = len(positions(windows))
     ids = torch.arange(1, count + 1, dtype=torch.float64).view(1, *windows.size, 1)
     return windows.cut(ids)[0, :, :, 0].long()
 
 
-def allowed_pairs(windows: Windows, apart: float) -> set[tuple[int, int]]:
+def allowed_pairs(windows: Windows, mask_value: float) -> set[tuple[int, int]]:
     """Numbers of tokens and of those they may attend to."""
     ids = numbered(windows)
-    mask = windows.mask(torch.zeros((), dtype=torch.float64), apart)
+    mask = windows.mask(torch.zeros((), dtype=torch.float64), mask_value)
     pairs = set()
     for number, inside in enumerate(ids.tolist()):
         for (a, query), (b, key) in itertools.product(enumerate(inside), repeat=2):
@@ -71,7 +71,7 @@ def allowed_pairs(windows: Windows, apart: float) -> set[tuple[int, int]]:
 @each_geometry
 def test_tokens_attend_to_those_of_their_tile_and_to_no_others(size: tuple, target: tuple, shifted: bool) -> None:
     windows = Windows.over(size, target, shifted)
-    tokens = list(enumerate(places(windows), start=1))
+    tokens = list(enumerate(positions(windows), start=1))
     expected = {(i, j) for i, a in tokens for j, b in tokens if tile(a, windows) == tile(b, windows)}
     found = {pair for pair in allowed_pairs(windows, NEVER) if 0 not in pair}
     assert found == expected, f"missing {sorted(expected - found)[:3]}, too many {sorted(found - expected)[:3]}"
@@ -79,7 +79,7 @@ def test_tokens_attend_to_those_of_their_tile_and_to_no_others(size: tuple, targ
 
 def test_random_geometries_too_obey_the_tiles() -> None:
     for windows in random_geometries(60):
-        tokens = list(enumerate(places(windows), start=1))
+        tokens = list(enumerate(positions(windows), start=1))
         expected = {(i, j) for i, a in tokens for j, b in tokens if tile(a, windows) == tile(b, windows)}
         assert {pair for pair in allowed_pairs(windows, NEVER) if 0 not in pair} == expected, windows
 
@@ -109,7 +109,7 @@ def test_the_published_mask_only_lowers_what_a_shift_brought_together(
     assert mask is not None
     assert mask.shape == (numbered(windows).shape[0], windows.tokens, windows.tokens)
     assert torch.isfinite(mask).all(), "a row of -inf gives NaN"
-    tiles = dict(enumerate((tile(place, windows) for place in places(windows)), start=1))
+    tiles = dict(enumerate((tile(position, windows) for position in positions(windows)), start=1))
     for number, inside in enumerate(numbered(windows).tolist()):
         for (a, query), (b, key) in itertools.product(enumerate(inside), repeat=2):
             if query and key:
@@ -128,7 +128,7 @@ def test_join_undoes_cut() -> None:
 def test_every_token_is_cut_into_one_place_and_the_rest_is_zero() -> None:
     for windows in random_geometries(60):
         ids = numbered(windows).flatten().tolist()
-        count = len(places(windows))
+        count = len(positions(windows))
         assert sorted(ids) == [0] * (len(ids) - count) + list(range(1, count + 1)), windows
 
 
@@ -147,9 +147,9 @@ def test_windows_are_clipped_to_the_grid_and_shift_only_where_there_are_several(
 
 @pytest.mark.parametrize("window", [(4, 4), (2, 5), (1, 3), (1, 1), (2, 3, 4), (1, 2, 2)])
 @pytest.mark.parametrize("trained", [None, 8, 1])
-def test_places_are_the_logarithm_of_the_distance_of_each_pair(window: tuple, trained: int | None) -> None:
+def test_coordinates_are_the_logarithm_of_the_distance_of_each_pair(window: tuple, trained: int | None) -> None:
     trained_window = None if trained is None else (trained,) * len(window)
-    table = relative_places(window, trained_window, torch.zeros((), dtype=torch.float64))
+    table = relative_coordinates(window, trained_window, torch.zeros((), dtype=torch.float64))
     index = relative_index(window, CPU)
     tokens = list(itertools.product(*map(range, window)))
     for (i, a), (j, b) in itertools.product(enumerate(tokens), repeat=2):
@@ -164,9 +164,9 @@ def test_places_are_the_logarithm_of_the_distance_of_each_pair(window: tuple, tr
 def test_a_trained_window_keeps_the_place_of_a_distance_in_any_window() -> None:
     like = torch.zeros(())
     trained, other = ((size, size + 1) for size in (8, 5))
-    tables = [relative_places(window, trained, like) for window in (trained, other)]
+    tables = [relative_coordinates(window, trained, like) for window in (trained, other)]
     assert torch.equal(row(tables[1], other, (2, -3)), row(tables[0], trained, (2, -3)))
-    rescaled = relative_places(other, None, like)
+    rescaled = relative_coordinates(other, None, like)
     assert not torch.equal(row(rescaled, other, (2, -3)), row(tables[0], trained, (2, -3)))
 
 
@@ -203,11 +203,11 @@ def test_no_other_window_in_range_pads_less() -> None:
 def test_padding_may_be_attended_to_in_windows_that_are_never_clipped() -> None:
     """As torchvision has it: 2 x 9 tokens in windows of 4 x 4."""
     hidden = Windows.over((2, 9), (4, 4), shifted=True)
-    kept = Windows.over((2, 9), (4, 4), shifted=True, padding_keys=True)
+    kept = Windows.over((2, 9), (4, 4), shifted=True, attend_to_padding=True)
     assert (hidden.window, hidden.padded) == ((2, 4), (2, 12))
     assert (kept.window, kept.padded, kept.shift) == ((4, 4), (4, 12), (0, 2)), "no shift where one window is all"
     like = torch.zeros(())
-    assert Windows.over((2, 9), (4, 4), shifted=False, padding_keys=True).mask(like, -100.0) is None
+    assert Windows.over((2, 9), (4, 4), shifted=False, attend_to_padding=True).mask(like, -100.0) is None
     mask = kept.mask(like, -100.0)
     assert set(mask.flatten().tolist()) == {0.0, -100.0}, "labels know nothing of the padding"
     assert hidden.mask(like, -100.0).min() == NEVER
@@ -217,6 +217,6 @@ def test_padding_may_be_attended_to_in_windows_that_are_never_clipped() -> None:
 
 def test_without_padding_both_kinds_of_windows_are_the_same() -> None:
     for shifted in (False, True):
-        hidden, kept = (Windows.over((8, 16), (8, 8), shifted, padding_keys=keys) for keys in (False, True))
+        hidden, kept = (Windows.over((8, 16), (8, 8), shifted, attend_to_padding=keys) for keys in (False, True))
         masks = [windows.mask(torch.zeros(()), -100.0) for windows in (hidden, kept)]
         assert masks[0] is masks[1] is None if not shifted else torch.equal(*masks)
