@@ -33,9 +33,7 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("convert", "nnunet_ext.commands.convert", "turn a downloaded dataset into nnU-Net's raw format"),
-    Command(
-        "info", "nnunet_ext.commands.info", "what is known of a dataset: layout, channels, labels, licence, citation"
-    ),
+    Command("info", "nnunet_ext.commands.info", "what is known of a dataset, a network or a trainer"),
     Command(
         "to-submission", "nnunet_ext.commands.to_submission", "turn predictions back into the challenge's own format"
     ),
