@@ -75,6 +75,7 @@ FAMILY = Family(
             "CFFormer",
             "CFFormer as in what is very likely its authors' code: 2D, 224 x 224; recipe as an article reports it",
             published=True,
+            dimensions=(2,),
         ),
     ),
     suffixes=(
@@ -109,7 +110,7 @@ FAMILY = Family(
     losses=(
         Loss(
             "cfformer_paper",
-            "nnunet_ext.trainers.losses:DiceCrossEntropyLoss",
+            "nnunet_ext.trainers.cfformer_loss:DiceCrossEntropyLoss",
             "HalfDiceCE",
             "half Dice and half cross-entropy, as an article reports of CFFormer",
         ),
@@ -117,7 +118,7 @@ FAMILY = Family(
     schedules=(
         Schedule(
             "warmup_poly",
-            "nnunet_ext.trainers.schedules:warmup_poly",
+            "nnunet_ext.trainers.cfformer_schedule:warmup_poly",
             "WarmupPoly",
             "linear warm-up over the first 10 of 130 epochs, then nnU-Net's polynomial decay",
         ),

@@ -36,10 +36,10 @@ FAMILY = Family(
         ),
     ),
     losses=(
-        Loss("cfnet_paper", "nnunet_ext.trainers.losses:DiceFocalLoss", "DiceFocal", "CFNet's Dice + focal loss"),
+        Loss("cfnet_paper", "nnunet_ext.trainers.cfnet_loss:DiceFocalLoss", "DiceFocal", "CFNet's Dice + focal loss"),
         Loss(
             "cfnet_paper_coded_focal",
-            "nnunet_ext.trainers.losses:DiceFocalLoss",
+            "nnunet_ext.trainers.cfnet_loss:DiceFocalLoss",
             "CodedDiceFocal",
             "the same with the focal term as CFNet's authors coded it",
             {"coded_focal": True},
@@ -48,7 +48,7 @@ FAMILY = Family(
     schedules=(
         Schedule(
             "cfnet_paper",
-            "nnunet_ext.trainers.schedules:cfnet_paper",
+            "nnunet_ext.trainers.cfnet_schedule:cfnet_paper",
             "Exponential",
             "CFNet's exponential decay of the learning rate",
         ),

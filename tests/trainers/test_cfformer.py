@@ -18,7 +18,7 @@ from nnunet_ext.architectures.cfformer_reference import SIZES, Size
 from nnunet_ext.cli import main
 from nnunet_ext.errors import UserError
 from nnunet_ext.trainers import cfformer
-from nnunet_ext.trainers.losses import DiceCrossEntropyLoss
+from nnunet_ext.trainers.cfformer_loss import DiceCrossEntropyLoss
 from nnunet_ext.trainers.registry import resolve
 
 SHORT = "_1epochs_1its_1vits"

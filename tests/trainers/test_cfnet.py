@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.trainers.losses import DiceFocalLoss
+from nnunet_ext.trainers.cfnet_loss import DiceFocalLoss
 
 PAPER = "nnUNetTrainerCFNet_paper_1epochs_1its_1vits"
 REGIONS = {"background": 0, "whole": [1, 2], "inner": 2}

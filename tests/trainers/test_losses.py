@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_ext.trainers.losses import DICE_WEIGHT, FOCAL_WEIGHT, DiceFocalLoss, Float32Loss, in_float32
+from nnunet_ext.trainers.cfnet_loss import DICE_WEIGHT, FOCAL_WEIGHT, DiceFocalLoss
+from nnunet_ext.trainers.losses import Float32Loss, in_float32
 
 DICE, CODED_FOCAL, CODED_TOTAL = 0.6988178941493117, 1.0426663509776182, 0.8363572768806343
 STANDARD_FOCAL, STANDARD_TOTAL = 0.6293933474658062, 0.6710480754759096

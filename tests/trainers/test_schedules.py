@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_ext.trainers.schedules import EpochSchedule, cfnet_paper, warmup_poly
+from nnunet_ext.trainers.cfformer_schedule import warmup_poly
+from nnunet_ext.trainers.cfnet_schedule import cfnet_paper
+from nnunet_ext.trainers.schedules import EpochSchedule
 
 
 def _optimizer():
