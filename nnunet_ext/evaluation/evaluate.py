@@ -10,7 +10,7 @@ import pandas as pd
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.images import read_grid, read_label_map
-from nnunet_ext.evaluation.metrics import DICE, HD95, METRICS, POLICIES, MaskPair, Metric, score
+from nnunet_ext.evaluation.metrics import DICE, HD95, POLICIES, MaskPair, Metric, score
 from nnunet_ext.nnunet_json import read_dataset_json
 from nnunet_ext.progress import with_progress
 
@@ -141,33 +141,6 @@ def evaluate_folder(
             policies=policies,
         )
         rows += [{"case": case, **row} for row in scores]
-    return pd.DataFrame(rows)
-
-
-def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """Over cases: one row a policy, region and metric with what BraTS boards report.
-
-    Columns: ``cases``, ``undefined`` (NaN, left out of the rest), ``mean``, ``sd`` (n - 1), ``median``, ``q25``,
-    ``q75``. Policies are never mixed: they are part of the row's key.
-    """
-    rows = []
-    for (policy, region), group in table.groupby(["policy", "region"], sort=False):
-        for metric in METRICS:
-            values = group[metric.name]
-            rows.append(
-                {
-                    "policy": policy,
-                    "region": region,
-                    "metric": metric.name,
-                    "cases": len(values),
-                    "undefined": int(values.isna().sum()),
-                    "mean": values.mean(),
-                    "sd": values.std(),
-                    "median": values.median(),
-                    "q25": values.quantile(0.25),
-                    "q75": values.quantile(0.75),
-                }
-            )
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,10 @@ def from_configuration(
     deep_supervision: bool,
     **options: Any,
 ) -> NetworkT:
-    """Builds and initializes ``network`` for a configuration.
+    """Builds ``network`` for a configuration.
+
+    Networks of ours draw their weights themselves. One that has ``initialize``, as nnU-Net's own have, which a user's
+    trainer may name as its ``network_class``, is initialized by that, as nnU-Net does.
 
     The plans' keyword arguments are the network's, as ``nnunetv2.utilities.get_network_from_plans`` reads them. Where
     the plans name another network, those that ``network`` does not know are that one's own options and are left out.

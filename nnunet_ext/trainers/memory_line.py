@@ -97,7 +97,9 @@ def advice(trainer: Any, needed: float | None = None) -> str:
 def _smaller_sizes(trainer: Any) -> str:
     """The suffixes of smaller sizes of a published network, such as ``"_tiny or _small"``; empty where it has none."""
     row = row_of(type(trainer).__name__)
-    sizes = [] if row is None else [each for each in suffixes_of(row.network, row.form) if each.group == "size"]
+    if row is None:  # a trainer of the user's own
+        return ""
+    sizes = [each for each in suffixes_of(row.network, row.form) if each.group == "size"]
     options = {**trainer.published_recipe.network_options, **trainer.recipe.network_options}
     present = [number for number, each in enumerate(sizes) if each.options.items() <= options.items()]
     names = [f"_{each.name}" for each in sizes[: present[0] if present else 0]]

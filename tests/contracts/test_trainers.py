@@ -54,6 +54,11 @@ def test_what_is_published_is_said_by_row_and_class_alike(name):
         assert patch is None or TRAINERS[name].dimensions == (len(patch),)
 
 
+def network_on(trainer, plans, configuration, channels):
+    adapted = PlansManager(trainer.adapted_plans(plans, configuration))
+    return trainer.published_network(adapted.get_configuration(configuration), channels, 3)
+
+
 @every_trainer
 def test_a_published_trainer_refuses_plans_of_the_dimensions_that_it_does_not_train(name, small_plans):
     row, trainer = TRAINERS[name], resolve(name)
@@ -67,8 +72,7 @@ def test_a_published_trainer_refuses_plans_of_the_dimensions_that_it_does_not_tr
             assert trainer.adapted_plans(plans, configuration)
             continue
         with pytest.raises(UserError, match=trainer.alternative):
-            adapted = PlansManager(trainer.adapted_plans(plans, configuration)).get_configuration(configuration)
-            trainer.published_network(adapted, channels, 3)
+            network_on(trainer, plans, configuration, channels)
 
 
 def test_no_two_families_share_a_name():

@@ -17,7 +17,6 @@ from nnunet_ext.evaluation.evaluate import (
     foreground,
     foreground_mean,
     load_dataset_json,
-    summarize,
 )
 
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
@@ -66,24 +65,6 @@ def test_overlap_and_means_equal_those_of_nnunet(folders, labels):
             theirs.append(metrics["Dice"])
         means.append(np.nanmean(theirs))
     assert foreground_mean(table.reset_index(), "nnunet") == pytest.approx(np.mean(means))
-
-
-def test_the_worked_aggregation_example_gives_its_two_means():
-    table = pd.DataFrame(
-        {
-            "case": list("abcd") * 2,
-            "region": "tumor",
-            "policy": ["nnunet"] * 4 + ["brats"] * 4,
-            "Dice": [2 / 3, 18 / 19, math.nan, 0, 2 / 3, 18 / 19, 1, 0],
-            "IoU": 0.5,
-            "HD95": 1.0,
-        }
-    )
-    summary = summarize(table).set_index(["policy", "metric"])
-    assert summary.loc[("nnunet", "Dice"), "mean"] == pytest.approx(0.538012, abs=1e-6)
-    assert summary.loc[("brats", "Dice"), "mean"] == pytest.approx(0.653509, abs=1e-6)
-    assert summary.loc[("nnunet", "Dice"), ["cases", "undefined"]].tolist() == [4, 1]
-    assert summary.loc[("brats", "Dice"), ["cases", "undefined"]].tolist() == [4, 0]
 
 
 def test_foreground_mean_is_a_mean_of_region_means_not_of_case_means():
