@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnunet_ext.errors import UserError, reason_of
+from nnunet_ext.errors import UserError
 from nnunet_ext.files import write_atomically
 from nnunet_ext.planning.private_nnunet import BEST_DICE
 
@@ -148,12 +148,12 @@ def load_weights(network: nn.Module, checkpoint: dict[str, Any], file: Path) -> 
             if key in weights and weights[key].shape != own[key].shape
         ),
     ]
+    foreign = {key: value for key, value in weights.items() if key not in own}
     try:
-        network.load_state_dict(weights)
-    except UserError as error:  # the network knows what these are
+        # Weights that do not fit change nothing: of them only names are shown that the network may know.
+        network.load_state_dict(foreign if wrong else weights, strict=not wrong)
+    except UserError as error:
         raise UserError(error.message, file=file, remedy=error.remedy) from error
-    except (RuntimeError, ValueError) as error:
-        wrong = wrong or [reason_of(error)]
     if wrong:
         written_by = checkpoint.get(OURS, {}).get("network", "another network")
         raise UserError(
