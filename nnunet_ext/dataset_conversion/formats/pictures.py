@@ -130,10 +130,7 @@ def _open(data: bytes, case: str, file: str) -> tuple[Image.Image, list[Finding]
 
 
 def _identify(data: bytes, file: str) -> Image.Image:
-    with warnings.catch_warnings():
-        # Sizes are bounded by ``sizes``, and where the user lifts the bound, by PIL's own error at twice this warning.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        picture = Image.open(io.BytesIO(data), formats=_KNOWN)
+    picture = Image.open(io.BytesIO(data), formats=_KNOWN)
     ending = file.rsplit(".", 1)[-1].lower()
     if picture.format != _FORMATS.get(ending):
         raise UserError(
@@ -145,7 +142,8 @@ def _identify(data: bytes, file: str) -> Image.Image:
 @contextmanager
 def _decoding(file: str) -> Iterator[None]:
     try:
-        yield
+        with _quiet():
+            yield
     except (MemoryError, UserError):
         raise
     except Exception as error:  # of a damaged file, PIL's plugins raise whatever their parser came upon
@@ -155,9 +153,20 @@ def _decoding(file: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PIL warns of odd metadata, in lines that name no file, and of sizes. Metadata do not count here; sizes are
+    bounded by ``sizes``, and where the user lifts the bound, by PIL's own error at twice its warning.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def stored_type(data: bytes) -> str:
     """``"bool"`` for a picture of 1 bit a pixel, else ``"uint8"``; of a picture that can be decoded."""
-    return "bool" if Image.open(io.BytesIO(data), formats=_KNOWN).mode == "1" else "uint8"
+    with _quiet():
+        return "bool" if Image.open(io.BytesIO(data), formats=_KNOWN).mode == "1" else "uint8"
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
