@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from nnunet_ext.families import ENCODERS
 from nnunet_ext.quiet import quiet_torch
 
 
@@ -14,12 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="configuration", required=True, metavar="CONFIGURATION")
     parser.add_argument("-tr", dest="trainer", required=True, metavar="TRAINER", help="that will train")
     parser.add_argument("-p", dest="plans", default="nnUNetPlans", metavar="PLANS")
-    parser.add_argument(
-        "--cnn",
-        metavar="NAME|FILE",
-        help="weights of the convolutional encoder: a name on timm's hub, torchvision:NAME, or a file",
-    )
-    parser.add_argument("--transformer", metavar="NAME|FILE", help="weights of the transformer, likewise")
+    for part, rows in ENCODERS.items():
+        parser.add_argument(
+            f"--{part}",
+            metavar="NAME|FILE",
+            help=f"weights of the {rows[0].what}: a name on timm's hub, torchvision:NAME, or a file",
+        )
     parser.add_argument(
         "--window",
         type=int,
@@ -42,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_ext.trainers.hub_weights import NotFetchedError, options_for
     from nnunet_ext.trainers.pretrained import start_checkpoint
 
-    named = {"cnn": args.cnn, "transformer": args.transformer}
-    sources = {part: source for part, source in named.items() if source}
+    sources = {part: getattr(args, part) for part in ENCODERS if getattr(args, part)}
     plans = () if args.plans == "nnUNetPlans" else ("-p", args.plans)
     try:
         report = start_checkpoint(

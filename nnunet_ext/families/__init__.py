@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from nnunet_ext.families.rows import Family, Loss, Network, NetworkSuffix, Schedule, Trainer
+from nnunet_ext.families.rows import Encoder, Family, Loss, Network, NetworkSuffix, Schedule, Trainer
 
 FAMILY_NAMES: tuple[str, ...] = (
     "cfnet",
@@ -26,6 +26,11 @@ TRAINERS: dict[str, Trainer] = {row.name: row for family in FAMILIES for row in 
 NETWORK_SUFFIXES: tuple[NetworkSuffix, ...] = tuple(row for family in FAMILIES for row in family.suffixes)
 LOSSES: dict[str, Loss] = {row.key: row for family in FAMILIES for row in family.losses}
 SCHEDULES: dict[str, Schedule] = {row.key: row for family in FAMILIES for row in family.schedules}
+#: part of a network -> its rows in all networks that have such a part
+ENCODERS: dict[str, tuple[Encoder, ...]] = {
+    part: tuple(row for network in NETWORKS.values() for row in network.encoders if row.part == part)
+    for part in dict.fromkeys(row.part for network in NETWORKS.values() for row in network.encoders)
+}
 
 
 _NOT_MEASURED: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_ext.families.rows import Family, Loss, Network, Schedule, Trainer
+from nnunet_ext.families.rows import Encoder, Family, Loss, Network, Schedule, Trainer
 
 FAMILY = Family(
     name="cfnet",
@@ -17,6 +17,7 @@ FAMILY = Family(
             "and feature communication",
             doi="10.1016/j.bspc.2024.106876",
             licence="none named; written anew, none of its code is used",
+            encoders=(Encoder("cnn", "convolutional encoder", "resnet*", "resnet*", "resnet50.a1_in1k"),),
         ),
     ),
     trainers=(

@@ -11,6 +11,26 @@ SELF_CONFIGURING, PUBLISHED = FORMS = ("self-configuring", "published")
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """A part of a network that can start from published weights.
+
+    Args:
+        part: as ``load_pretrained`` of the network names it, and as the option of ``nnunet_ext pretrained`` does.
+        what: it is, in words.
+        timm, torchvision: patterns of the names of fitting encoders on either hub.
+        example: a name of timm's.
+        windows: it attends in windows, whose size of training goes with the weights.
+    """
+
+    part: str
+    what: str
+    timm: str
+    torchvision: str
+    example: str
+    windows: bool = False
+
+
+@dataclass(frozen=True)
 class Network:
     """A network.
 
@@ -24,6 +44,7 @@ class Network:
         licence: of the reference implementation.
         published_parameters: published form -> parameters of the reference implementation, with the parts that its
             forward pass never reaches and that we leave out; ours are measured (``make figures``).
+        encoders: that can start from published weights.
     """
 
     name: str
@@ -35,6 +56,7 @@ class Network:
     doi: str
     licence: str
     published_parameters: Mapping[str, int] = field(default_factory=dict)
+    encoders: tuple[Encoder, ...] = ()
 
 
 @dataclass(frozen=True)

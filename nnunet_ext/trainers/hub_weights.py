@@ -12,12 +12,10 @@ from typing import Any
 import torch
 
 from nnunet_ext.errors import UserError, reason_of
+from nnunet_ext.families import ENCODERS
 from nnunet_ext.lookup import did_you_mean
 
-#: part of a network -> pattern of the names of encoders for it on timm's hub, and behind TORCHVISION on torchvision's
-HUB_NAMES = {"cnn": "resnet*", "transformer": "swinv2_*"}
 TORCHVISION = "torchvision:"
-TORCHVISION_NAMES = {"cnn": "resnet*", "transformer": "swin_v2_*"}
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 _TIMEOUT = 10  # seconds
 _FILES = (".pth", ".pt", ".bin", ".safetensors")
@@ -47,12 +45,17 @@ def is_file(source: str) -> bool:
     return Path(source).suffix in _FILES or Path(source).is_file()
 
 
+def has_windows(part: str) -> bool:
+    """Whether weights of a part go with the windows that they were trained with."""
+    return any(row.windows for row in ENCODERS[part])
+
+
 def fetch(source: str, part: str) -> tuple[dict[str, torch.Tensor], list[tuple[int, ...]] | None]:
     """State dict, and for a transformer of timm's the windows that it was trained with.
 
     Args:
         source: a name of timm's, or one of torchvision's behind ``torchvision:``.
-        part: ``"cnn"`` or ``"transformer"``.
+        part: of the network, as ``families.ENCODERS`` names it.
 
     Raises:
         UserError: no such name.
@@ -71,7 +74,7 @@ def fetch(source: str, part: str) -> tuple[dict[str, torch.Tensor], list[tuple[i
         model = timm.create_model(source.removeprefix("timm:"), pretrained=True)
     except Exception as error:  # clients of hubs raise errors of many types
         raise _not_fetched(source, file, error) from error
-    return model.state_dict(), _trained_windows(model) if part == "transformer" else None
+    return model.state_dict(), _trained_windows(model) if has_windows(part) else None
 
 
 def hub_file(source: str, part: str) -> HubFile:
@@ -87,7 +90,8 @@ def _torchvision_file(source: str, part: str) -> HubFile:
     """What CFFormer's authors started from."""
     from torchvision import models
 
-    name, known = source.removeprefix(TORCHVISION), models.list_models(include=TORCHVISION_NAMES[part])
+    name = source.removeprefix(TORCHVISION)
+    known = models.list_models(include=list({row.torchvision for row in ENCODERS[part]}))
     if name not in known:
         remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
         raise UserError(f"torchvision has no {part} '{name}'", remedy=remedy)
@@ -100,10 +104,11 @@ def _timm_file(source: str, part: str) -> HubFile:
     from huggingface_hub import hf_hub_url
 
     name = source.removeprefix("timm:")
-    architecture, known = name.partition(".")[0], timm.list_models(HUB_NAMES[part])
+    architecture, known = name.partition(".")[0], timm.list_models(list({row.timm for row in ENCODERS[part]}))
     if architecture not in known:
-        example = {"cnn": "resnet34.a1_in1k", "transformer": "swinv2_tiny_window8_256.ms_in1k"}[part]
-        remedy = f"give a name such as {example}, or a file that ends in .pth, .pt, .bin or .safetensors"
+        remedy = (
+            f"give a name such as {ENCODERS[part][0].example}, or a file that ends in .pth, .pt, .bin or .safetensors"
+        )
         raise UserError(f"timm has no {part} '{name}'", remedy=did_you_mean(architecture, known, remedy))
     tags = timm.list_pretrained(f"{architecture}.*")
     if not tags or ("." in name and name not in tags):
@@ -113,7 +118,7 @@ def _timm_file(source: str, part: str) -> HubFile:
         raise UserError(f"timm has no weights '{name}'", remedy=remedy)
     known_weights: Any = timm.get_pretrained_cfg(name)
     windows: tuple[int, ...] = ()
-    if part == "transformer":
+    if has_windows(part):
         with torch.device("meta"):
             stages = _trained_windows(timm.create_model(architecture, pretrained=False))
         windows = tuple(window[0] for window in stages)

@@ -15,9 +15,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.architectures.pretrained import UnknownWindowsError
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import ENCODERS
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
+from nnunet_ext.shown import joined
 from nnunet_ext.trainers import checkpoints, hub_weights
 from nnunet_ext.trainers.registry import check_trainer_name, did_you_mean_trainer, resolve
 
@@ -38,7 +40,7 @@ def start_checkpoint(
 
     Args:
         dataset_id, configuration, trainer, plans_name: what will be trained.
-        sources: part of the network (``"cnn"``, ``"transformer"``) -> a name of timm's, a name of torchvision's behind
+        sources: part of the network (``families.ENCODERS``) -> a name of timm's, a name of torchvision's behind
             ``torchvision:``, or a file.
         window: that a transformer's file was trained with, one for all stages or one each; None: as the file or timm
             tells.
@@ -53,7 +55,7 @@ def start_checkpoint(
     if trainer_class is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
     if not sources:
-        raise UserError("no weights were named", remedy="give --cnn or --transformer")
+        raise UserError("no weights were named", remedy=f"give {joined([f'--{part}' for part in ENCODERS], 'or')}")
     name = dataset_name(dataset_id, (PREPROCESSED,))
     file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
     content = read_plans(file)
@@ -78,7 +80,7 @@ def start_checkpoint(
     lines = []
     for part, source in sources.items():
         weights, windows = read_weights(source, part)
-        if window is not None and part == "transformer":
+        if window is not None and hub_weights.has_windows(part):
             axes = len(manager.patch_size)
             windows = window[0] if len(window) == 1 else [(edge,) * axes for edge in window]
         try:

@@ -20,6 +20,8 @@ from torchvision import models
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.cli import main
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import ENCODERS
+from nnunet_ext.families.rows import Encoder
 from nnunet_ext.trainers import hub_weights, pretrained
 
 TRAINER = "nnUNetTrainerCFFormer_paper_1epochs_1its_1vits"
@@ -349,3 +351,13 @@ def test_the_command_to_type_next_holds_each_name_as_one_word(monkeypatch, capsy
     assert lines == ["cnn\\x1b[2J from x", "and a line"]
     model = ["501", "2d;", "0", "-tr", "$(touch x)", "-p", "my Plans"]
     assert shlex.split(following)[1:] == ["nnUNetv2_train", *model, "-pretrained_weights", "start 1.pth"]
+
+
+def test_an_encoder_of_another_family_gets_its_option_from_its_row(monkeypatch, capsys):
+    row = Encoder("mamba", "state space encoder", "resnet*", "resnet*", "resnet18.a1_in1k")
+    monkeypatch.setitem(ENCODERS, "mamba", (row,))
+    with pytest.raises(SystemExit):
+        main(["pretrained", "-h"])
+    assert "weights of the state space encoder" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match=r"timm has no mamba 'vit' - .*such as resnet18\.a1_in1k"):
+        hub_weights.hub_file("vit", "mamba")
