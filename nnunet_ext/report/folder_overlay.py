@@ -12,6 +12,7 @@ from nnunet_ext.evaluation.evaluate import evaluate_case, foreground
 from nnunet_ext.evaluation.metrics import DICE
 from nnunet_ext.progress import with_progress
 from nnunet_ext.report.case_view import load_view, worst_median_best
+from nnunet_ext.report.grid import PICTURE_ENDINGS, read_shown_image
 from nnunet_ext.report.overlay import write_overlay
 
 #: more images side by side are too small to read
@@ -33,7 +34,7 @@ def write_folder_overlay(
     Args:
         predictions: folder of label maps as nnU-Net writes them.
         references: folder that has the label map of each; it may hold more.
-        images: folder of the images, named as nnU-Net names them (``CASE_0000``).
+        images: folder of the images, named as nnU-Net names them (``CASE_0000``); colour pictures are shown as such.
         dataset: content of dataset.json.
         out: file.
         channels: image channels to show; the first ``MAX_IMAGES`` if not given.
@@ -63,7 +64,7 @@ def write_folder_overlay(
         load_view(
             f"{rank}: {case}" if len(chosen) > 1 else case,
             case,
-            images={names[number]: images / f"{case}_{number:04d}{ending}" for number in shown},
+            images=_image_files(images, case, ending, {number: names[number] for number in shown}, channels is None),
             references=references,
             predictions={"prediction": predictions},
             tables={"prediction": table},
@@ -75,6 +76,18 @@ def write_folder_overlay(
     title = f"{number} cases: worst, median and best by mean Dice" if number > 2 else ""
     write_overlay(views, dataset, out, title)
     return list(chosen.values())
+
+
+def _image_files(images: Path, case: str, ending: str, shown: Mapping[int, str], by_default: bool) -> dict[str, Path]:
+    """Column title -> file. The colours of one picture are channels too, and one column: it shows them all."""
+    picture = images / f"{case}_0000{ending}"
+    if len(shown) > 1 or not by_default:
+        colours = ending.lower() in PICTURE_ENDINGS and picture.is_file() and read_shown_image(picture)[0].ndim == 3
+        if colours and not by_default:
+            raise UserError("the channels of a colour picture are shown together", picture, "leave out --channels")
+        if colours:
+            return {", ".join(shown.values()): picture}
+    return {name: images / f"{case}_{number:04d}{ending}" for number, name in shown.items()}
 
 
 def _scores(predictions: Path, references: Path, dataset: Mapping) -> pd.DataFrame:

@@ -77,3 +77,27 @@ def test_what_cannot_be_drawn_is_one_line_and_no_picture(folders, capsys, spoil,
     assert error.startswith("error")
     assert said in error
     assert not (folders / "o.png").exists()
+
+
+def test_colour_pictures_whose_one_file_holds_three_channels_are_shown_in_colour(tmp_path, capsys):
+    for name in ("imagesTr", "labelsTr", "predictions"):
+        (tmp_path / name).mkdir()
+    colours = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png"}
+    (tmp_path / "dataset.json").write_text(json.dumps({**DATASET, **colours}))
+    label = np.zeros((24, 30), np.uint8)
+    label[4:12, 5:20] = 1
+    pixels = np.dstack([np.full(label.shape, value, np.uint8) for value in (200, 20, 20)])
+    Image.fromarray(pixels).save(tmp_path / "imagesTr" / "one_0000.png")
+    for name in ("labelsTr", "predictions"):
+        Image.fromarray(label).save(tmp_path / name / "one.png")
+    assert overlay(tmp_path) == 0
+    with Image.open(tmp_path / "o.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert (shown == (200, 20, 20)).all(axis=1).any(), "red as in the file"
+    (tmp_path / "o.png").unlink()
+    assert overlay(tmp_path, "--channels", "1") == 2
+    assert "leave out --channels" in capsys.readouterr().err
+    # Grey pictures are a file a channel, and one that is missing stays an error.
+    Image.fromarray(label).save(tmp_path / "imagesTr" / "one_0000.png")
+    assert overlay(tmp_path) == 2
+    assert "one_0001.png" in capsys.readouterr().err
