@@ -14,7 +14,7 @@ from nnunet_ext.evaluation.evaluate import foreground
 from nnunet_ext.evaluation.images import read_label_map
 from nnunet_ext.evaluation.metrics import DICE, Metric
 from nnunet_ext.report.cuts import Cut, cut, default_axis, fullest_slice, whole_picture
-from nnunet_ext.report.grid import Grid, read_shown_image
+from nnunet_ext.report.grid import Grid, read_shown_image, read_shown_shape
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,15 @@ def load_view(
         UserError: a file is missing or unreadable, or its shape is not that of the first image.
     """
     label_map = f"{case}{dataset['file_ending']}"
+    reference = read_label_map(references / label_map)[0]
+    # Of headers: what has another size may be too large to read.
+    for path in (*images.values(), *(folder / label_map for folder in predictions.values())):
+        shape = read_shown_shape(path)
+        if shape != reference.shape:
+            raise UserError(f"its shape {shape} is not that of its reference {reference.shape}", file=path)
     shown = {column: read_shown_image(path) for column, path in images.items()}
     _, grid = next(iter(shown.values()))
-    reference = read_label_map(references / label_map)[0]
     predicted = {column: read_label_map(folder / label_map)[0] for column, folder in predictions.items()}
-    arrays = [(path, shown[column][0]) for column, path in images.items()]
-    arrays += [(folder / label_map, predicted[column]) for column, folder in predictions.items()]
-    for path, array in arrays:
-        if array.shape[: reference.ndim] != reference.shape:
-            raise UserError(f"its shape {array.shape} is not that of its reference {reference.shape}", file=path)
     return CaseView(
         title=title,
         images={column: array for column, (array, _) in shown.items()},

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.images import read_image
+from nnunet_ext.evaluation.images import read_grid, read_image
 
 # Two-dimensional pictures, of which each may have three colours.
 PICTURE_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -73,6 +73,20 @@ def read_shown_image(path: Path) -> tuple[np.ndarray, Grid]:
     array, spacing = read_image(path)
     reader = _header(path)
     return array, Grid(spacing, sides(reader.GetDirection()) if _orientation_is_known(reader, path) else ())
+
+
+def read_shown_shape(path: Path) -> tuple[int, ...]:
+    """Shape (Z, Y, X) or (Y, X) by the header, without the colours of a picture. No voxel is read.
+
+    Raises:
+        UserError: as ``read_shown_image``, as far as the header tells.
+    """
+    if path.suffix.lower() in PICTURE_ENDINGS and path.is_file():
+        try:
+            return tuple(reversed(_header(path).GetSize()))
+        except RuntimeError as error:
+            raise UserError("not a readable image", file=path) from error
+    return read_grid(path)[0]
 
 
 def _header(path: Path) -> sitk.ImageFileReader:

@@ -101,3 +101,17 @@ def test_colour_pictures_whose_one_file_holds_three_channels_are_shown_in_colour
     Image.fromarray(label).save(tmp_path / "imagesTr" / "one_0000.png")
     assert overlay(tmp_path) == 2
     assert "one_0001.png" in capsys.readouterr().err
+
+
+def test_an_image_of_another_size_is_refused_by_its_header_before_a_voxel_is_read(folders, capsys, monkeypatch):
+    from nnunet_ext.report import case_view
+
+    read: list[Path] = []
+    original = case_view.read_shown_image
+    monkeypatch.setattr(case_view, "read_shown_image", lambda path: read.append(path) or original(path))
+    other = sitk.GetImageFromArray(np.zeros((40, 40, 40), np.float32))
+    for case in ("good", "poor", "fair"):
+        sitk.WriteImage(other, str(folders / "imagesTr" / f"{case}_0001.nii.gz"))
+    assert overlay(folders) == 2
+    assert "its shape (40, 40, 40) is not that of its reference (6, 24, 24)" in capsys.readouterr().err
+    assert read == []
