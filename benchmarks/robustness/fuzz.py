@@ -56,8 +56,7 @@ def _run(args: argparse.Namespace, box: boxes.Box) -> int:
     for name in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR"):  # what libraries keep in the user's own folders
         os.environ[name] = os.fspath(box.work / name.lower())
     box.clear()
-    if not args.show:
-        child.warm_up_conversions()
+    child.warm_up_conversions()
     gc.freeze()  # no child touches what is shared only to look for garbage
     log, warm = box.work / "log", Warm()
     numbers = [args.number] if args.number is not None else range(args.first, args.first + args.inputs)

@@ -43,5 +43,5 @@ def test_ten_inputs_of_a_seed_are_done_or_refused_in_one_line_and_the_seed_alone
     assert len(tried) == 10
     assert {row["kind"] for row in tried} == {"tables", "pictures", "archives"}
     assert all(row["code"] in (0, 2) and 0 < row["peak"] < 1.5e9 for row in tried)
-    _, again = fuzz("--inputs", "10", "--seed", "4", "--show", *kinds)
-    assert again == [{name: row[name] for name in again[0]} for row in tried]
+    _, again = fuzz("--inputs", "3", "--seed", "4", "--show", *kinds)
+    assert again == [{name: row[name] for name in again[0]} for row in tried[:3]]
