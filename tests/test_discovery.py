@@ -84,6 +84,7 @@ def test_for_an_unknown_name_no_network_and_no_trainer_of_ours_is_imported():
     assert some == set()
     light = ("errors", "shown", "families", "trainers")
     tables = {f"nnunet_ext.trainers.{name}" for name in ("recipe", "registry", "suffixes", "variants")}
+    tables |= {"nnunet_ext.lookup"}
     assert {name for name in near if not name.startswith("nnunet_ext.families.")} <= {
         *(f"nnunet_ext.{name}" for name in light),
         *tables,

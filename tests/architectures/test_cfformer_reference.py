@@ -19,6 +19,7 @@ from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size
 from nnunet_ext.architectures.cfformer_weights import ALIASES
+from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORKS
 
 THIN = Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8), 0.1)
@@ -245,9 +246,7 @@ def test_two_names_of_one_tensor_must_agree(authors_golden: Any) -> None:
 
 def test_weights_of_the_earlier_composition_are_told_for_what_they_are() -> None:
     network = on_meta(size=THIN)
-    with pytest.raises(
-        ValueError, match=r"nnUNetTrainerCFFormer_paper of nnunet_ext 0\.1\.0.*not the authors' network"
-    ):
+    with pytest.raises(UserError, match=r"nnUNetTrainerCFFormer_paper of nnunet_ext 0\.1\.0.*not the authors' network"):
         network.load_state_dict({"decoder.stages.0.up.weight": torch.zeros(1)})
 
 

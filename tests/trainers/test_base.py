@@ -163,7 +163,8 @@ def test_bf16_computes_in_bfloat16_and_keeps_weights_and_loss_in_float32(toy, tr
     assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
 
 
-def test_bf16_scales_no_gradients_on_a_gpu(toy):
+def test_bf16_scales_no_gradients_on_a_gpu(toy, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     from nnunet_ext.trainers.registry import resolve
 
     folder = toy()
