@@ -193,7 +193,7 @@ def _dry_run(plan: Plan, options: Options) -> Conversion:
     """A dry run: the plan, with the folds where no error stands in their way."""
     if errors(plan.findings):
         return Conversion(plan, findings=list(plan.findings))
-    folds, findings = make_folds(plan.groups, plan.strata, options)
+    folds, findings = make_folds(plan.destination.dataset, plan.groups, plan.strata, options)
     return Conversion(plan, findings=[*plan.findings, *plan.tasks[0].policy.apply(findings)], splits=folds)
 
 

@@ -42,7 +42,8 @@ def finish(plan: Plan, options: Options, run: Mapping[str, Any], results: list[C
         identifier for result in results if tasks[result.case].case.split == "train" for identifier in result.outputs
     ]
     duplicates, groups = group_duplicates(plan, tasks, results)
-    folds, findings = make_folds({identifier: groups[identifier] for identifier in training}, plan.strata, options)
+    trained_on = {identifier: groups[identifier] for identifier in training}
+    folds, findings = make_folds(plan.destination.dataset, trained_on, plan.strata, options)
     findings = [
         *duplicates,
         *mostly_foreground(results),

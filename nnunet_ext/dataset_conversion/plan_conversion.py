@@ -211,5 +211,5 @@ def _group(
     if isinstance(options.splits, int):
         check_number(groups, options.splits)
     else:
-        make_folds(groups, strata, options)
+        make_folds(destination.dataset, groups, strata, options)
     return groups, strata, findings

@@ -161,7 +161,7 @@ CHECKSUMS = _provenance((), ("files",))
 FAMILY = _provenance(("dataset",), ("name",))
 
 #: of one whose folds another conversion of the same patients can take
-PATIENTS = _provenance((), ("outputs", "group"))
+PATIENTS = _provenance(("dataset",), ("outputs", "group"))
 
 _FINDING = record(
     {"code": one_of(BY_CODE), "message": text},

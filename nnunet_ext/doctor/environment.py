@@ -145,7 +145,7 @@ def check_gpu() -> Iterator[Finding]:
     try:
         torch = importlib.import_module("torch")
     except Exception:
-        return
+        return  # check_packages has told it, whatever it was
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

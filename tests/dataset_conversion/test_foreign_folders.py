@@ -224,12 +224,14 @@ def test_archives_are_not_unpacked_where_a_link_leads(
     before = content(outside)
     with tarfile.open(tmp_path / "download.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "download", "download")
-    for number in (os.getpid(), "0a1b2c3d-4194305"):
-        half.with_name(f".extract-{number}").symlink_to(outside)
+    links = [half.with_name(f".extract-{number}") for number in (os.getpid(), "0a1b2c3d-4194305", "dead")]
+    for link in links:
+        link.symlink_to(outside)
+    links.pop().with_name(".extract-dead.lock").touch()  # as a conversion that was killed leaves it
     given = ("convert", "brats2021", "-i", str(tmp_path / "download.tar.gz"), "--splits", "2", "-np", "1")
     assert main([*given, "-o", str(half.parent), "--restart"]) == 0
     assert content(outside) == before
-    assert not [path.name for path in half.parent.iterdir() if path.name.startswith(".extract")]
+    assert {path for path in half.parent.iterdir() if path.name.startswith(".extract")} == set(links)
     assert not [path.name for path in outside.iterdir() if path.is_dir()]
 
 

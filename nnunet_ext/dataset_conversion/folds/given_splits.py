@@ -17,11 +17,16 @@ from nnunet_ext.forms import FormError
 from nnunet_ext.shown import abridged
 
 
-def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[Finding]]:
+def read_splits(path: Path, group_of: Mapping[str, str], dataset: str) -> tuple[Splits, list[Finding]]:
     """Folds from a file in nnU-Net's form (a list of ``{"train": [...], "val": [...]}``).
 
     The file of another conversion of the same patients is taken patient by patient, where it names none of the cases
     here: that of LGG's slices for its stacks.
+
+    Args:
+        path: of the file.
+        group_of: case -> group.
+        dataset: name of the description, of which another conversion must be.
 
     Returns:
         The folds, and SPL07 for cases that are in no fold, or in the validation of several.
@@ -52,7 +57,7 @@ def read_splits(path: Path, group_of: Mapping[str, str]) -> tuple[Splits, list[F
                 raise UserError(f"fold {number} has something other than names in {part}", file=path, code="SPL02")
     rule = f"given: {path.name}"
     if not any(case in group_of for fold in made for part in fold.values() for case in part):
-        translated = by_patient(made, path.parent, group_of)
+        translated = by_patient(made, path.parent, group_of, dataset)
         if translated is not None:
             made, rule = translated, f"given: those of {path.resolve().parent.name}, patient by patient"
     for number, fold in enumerate(made):

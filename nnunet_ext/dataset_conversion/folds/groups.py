@@ -90,7 +90,7 @@ def _one_spelling(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_folds(
-    groups: Mapping[str, str], strata: Mapping[str, str | None], options: Options
+    dataset: Dataset, groups: Mapping[str, str], strata: Mapping[str, str | None], options: Options
 ) -> tuple[Splits | None, list[Finding]]:
     """Folds by ``--splits``: a number, a file, or none.
 
@@ -101,4 +101,4 @@ def make_folds(
         return None, []
     if isinstance(options.splits, int):
         return make_splits(groups, strata, options.splits, options.seed)
-    return read_splits(Path(options.splits), groups)
+    return read_splits(Path(options.splits), groups, dataset.name)

@@ -54,7 +54,8 @@ def unpacking(raw: Path) -> Iterator[Path]:
     """A folder below nnUNet_raw that archives may be unpacked to, and that is removed at the end with all it holds.
 
     It is not made here: most conversions need none. What runs that were killed left is removed first: each such folder
-    has a lock beside it, which ended with its process.
+    has a lock beside it, which ended with its process. A folder without one is none of ours, or of a conversion by
+    version 0.1.0 that may be running, and stays.
 
     Raises:
         UserError: OUT04.
@@ -83,7 +84,8 @@ def _own_folder(raw: Path) -> tuple[Path, Lock]:
 
 
 def _remove_what_the_dead_unpacked(raw: Path) -> None:
-    for name in sorted({path.name.partition(".lock")[0] for path in raw.glob(f"{_UNPACKED}*")}):
+    # NAME.lock, or NAME.lock.held where the file system does not lock
+    for name in sorted({path.name.partition(".lock")[0] for path in raw.glob(f"{_UNPACKED}*.lock*")}):
         with suppress(Held, OSError):
             _remove(raw / name, take(_lock_of(raw / name)))
 
@@ -96,4 +98,5 @@ def _remove(folder: Path, lock: Lock) -> None:
     if folder.is_symlink():  # none of ours, and it leads elsewhere
         folder.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    lock.release(remove=True)
+    # by its lock the next conversion finds what could not be removed
+    lock.release(remove=not folder.exists())

@@ -45,3 +45,16 @@ def test_folds_of_a_dataset_of_others_are_refused(pristine, command, nnunet_fold
     done = command("convert", "lgg", "-i", pristine("lgg"), "--splits", folds)
     assert done.code == 2
     assert "SPL02" in done.err
+
+
+def test_folds_of_another_dataset_are_refused_also_where_its_patients_have_the_same_names(
+    pristine, command, nnunet_folders
+) -> None:
+    source = pristine("lgg", cases=6)
+    assert command("convert", "lgg", "-i", source).code == 0
+    slices = nnunet_folders.raw / "Dataset535_LGGSlices"
+    record = json.loads((slices / "provenance.json").read_text())
+    (slices / "provenance.json").write_text(json.dumps({**record, "dataset": "busi"}))
+    done = command("convert", "lgg", "-i", source, "--as", "3d", "--splits", slices / "splits_final.json")
+    assert done.code == 2
+    assert "SPL02" in done.err

@@ -138,13 +138,13 @@ def test_a_given_split_is_checked(tmp_path: Path, text: str, folds: list[object]
     path = tmp_path / "splits.json"
     path.write_text(json.dumps(folds))
     with pytest.raises(UserError, match=f"SPL02: .*{text}"):
-        read_splits(path, {"a": "patient", "b": "b", "c": "patient"})
+        read_splits(path, {"a": "patient", "b": "b", "c": "patient"}, "any")
 
 
 def test_a_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "splits.json"
     path.write_text(json.dumps([{"train": ["b"], "val": ["a"]}]))
-    splits, findings = read_splits(path, {"a": "a", "b": "b"})
+    splits, findings = read_splits(path, {"a": "a", "b": "b"}, "any")
     assert splits.folds == [{"train": ["b"], "val": ["a"]}]
     assert findings == []
 
@@ -152,7 +152,7 @@ def test_a_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_given_split_that_is_no_cross_validation_is_told(tmp_path: Path) -> None:
     path = tmp_path / "splits.json"
     path.write_text(json.dumps([{"train": ["b"], "val": ["a"]}, {"train": ["c"], "val": ["a"]}]))
-    _, findings = read_splits(path, {case: case for case in "abcd"})
+    _, findings = read_splits(path, {case: case for case in "abcd"}, "any")
     assert [(finding.code, finding.message) for finding in findings] == [
         ("SPL07", "cases in no fold: 1, such as d"),
         ("SPL07", "cases in the validation of several folds: 1, such as a"),

@@ -195,7 +195,7 @@ def test_only_what_a_killed_run_unpacked_is_removed_and_a_dry_run_removes_nothin
     running, killed = holder(".extract-running.lock"), holder(".extract-killed.lock")
     killed.kill()
     killed.wait()
-    folders = {name: raw / f".extract-{name}" for name in ("running", "killed", "0a1b2c3d-77")}
+    folders = {name: raw / f".extract-{name}" for name in ("running", "killed", "0a1b2c3d-77", "mine")}
     for folder in folders.values():
         (folder / "1").mkdir(parents=True)
     convert_to("brats2021", brats2021, dry_run=True)
@@ -204,7 +204,9 @@ def test_only_what_a_killed_run_unpacked_is_removed_and_a_dry_run_removes_nothin
     assert folders["running"].is_dir(), "the files of a running conversion were removed"
     assert running.poll() is None
     left = {path.name for path in raw.glob(".extract*")}
-    assert left == {".extract-running", ".extract-running.lock"}
+    without_lock = {".extract-0a1b2c3d-77", ".extract-mine"}  # such as of version 0.1.0 on another machine
+    assert left == {".extract-running", ".extract-running.lock", *without_lock}
+    assert all((raw / name / "1").is_dir() for name in without_lock)
 
 
 def test_a_conversion_killed_while_it_unpacks_leaves_nothing_to_the_next(
