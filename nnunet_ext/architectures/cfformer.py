@@ -94,6 +94,8 @@ class CFFormer(nn.Module):
         use_cnn, use_transformer, use_cfca, use_xff: see ``CFFormerReference``. Without the convolutional encoder its
             levels 0 and 1 stay, as the source of the fine skips.
         drop_path: of the transformer, in training.
+        recompute: run the blocks of the transformer again in the backward pass, and what lies between the convolutions
+            of residual blocks, instead of keeping what they computed (``blocks/recompute.py``).
 
     Raises:
         ValueError: fewer than three stages, a first stride that is not 1, an unknown preset, lists of the wrong length,
@@ -116,6 +118,7 @@ class CFFormer(nn.Module):
         use_cfca: bool = True,
         use_xff: bool = True,
         drop_path: float = 0.0,
+        recompute: bool = True,
         **plan: Unpack[PlanKeywords],
     ) -> None:
         super().__init__()
@@ -144,7 +147,13 @@ class CFFormer(nn.Module):
         before = [features[0], *features]
         self.levels = nn.ModuleList(
             residual_level(
-                layers, blocks_at(sizes, level), before[level], features[level], kernels[level], strides[level]
+                layers,
+                blocks_at(sizes, level),
+                before[level],
+                features[level],
+                kernels[level],
+                strides[level],
+                recompute,
             )
             for level in range(convolutional)
         )
@@ -163,6 +172,7 @@ class CFFormer(nn.Module):
                 None if window is None else per_axis(window, dimension),
                 drop_path=drop_path,
                 attend_to_padding=attend_to_padding,
+                recompute=recompute,
             )
         wide = use_transformer and (transformer_wide_skips or not use_cnn)
         skips = [*features[:FIRST_DUAL], *widths] if wide else list(features)

@@ -60,6 +60,8 @@ class CFNet(nn.Module):
             channel i goes to stream i mod 2.
         cascade_channels: how many of the last input channels are segmentations of a previous stage; both streams get
             them.
+        recompute: run the fusions again in the backward pass, and what lies between the convolutions of the
+            communications, instead of keeping what they computed (``blocks/recompute.py``).
 
     Raises:
         ValueError: fewer than two image channels, fewer than two stages, a first stride that is not 1, lists of the
@@ -72,6 +74,7 @@ class CFNet(nn.Module):
         *,
         stream_channels: Sequence[Sequence[int]] | None = None,
         cascade_channels: int = 0,
+        recompute: bool = True,
         **plan: Unpack[PlanKeywords],
     ) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class CFNet(nn.Module):
             plan_encoder(topology, len(channels), widths) for channels in self.stream_channels
         )
         self.fusions = nn.ModuleList(
-            ModalityFusion(layers, width, channels, heads_for(width))
+            ModalityFusion(layers, width, channels, heads_for(width), recompute=recompute)
             for width, channels in zip(widths[1:], features[1:], strict=True)
         )
         self.context = MultiScaleContext(layers, features[-1], topology.kernels[-1])
@@ -99,6 +102,7 @@ class CFNet(nn.Module):
             topology.decoder_convs,
             topology.num_classes,
             topology.deep_supervision,
+            recompute,
         )
         self.apply(_initialize)
 
@@ -154,6 +158,7 @@ class CFNetDecoder(DeepSupervisionDecoder):
         convs: convolutions of every level, coarsest first.
         num_classes: output channels.
         deep_supervision: whether coarse outputs are wanted.
+        recompute: see ``GatedCommunication``.
     """
 
     def __init__(
@@ -166,12 +171,13 @@ class CFNetDecoder(DeepSupervisionDecoder):
         convs: Sequence[int],
         num_classes: int,
         deep_supervision: bool,
+        recompute: bool = False,
     ) -> None:
         fused = range(len(channels) - 2, 0, -1)  # levels with a fused skip, coarsest first
         super().__init__(layers.conv_op, [*(channels[s] for s in fused), full_channels], num_classes, deep_supervision)
         self.ups = nn.ModuleList(BottleneckUp(layers, channels[s + 1], channels[s], strides[s + 1]) for s in fused)
         self.communications = nn.ModuleList(
-            GatedCommunication(layers, channels[s], channels[s + 1], kernels[s]) for s in fused
+            GatedCommunication(layers, channels[s], channels[s + 1], kernels[s], recompute=recompute) for s in fused
         )
         self.stages = nn.ModuleList(
             layers.conv_blocks(count - COMMUNICATION_CONVS, channels[s], channels[s], kernels[s])

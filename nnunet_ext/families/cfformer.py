@@ -15,6 +15,7 @@ from nnunet_ext.families.rows import (
     NetworkSuffix,
     Schedule,
     Trainer,
+    no_recompute,
 )
 
 _PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
@@ -53,6 +54,7 @@ FAMILY = Family(
                 "use_cfca",
                 "use_xff",
                 "drop_path",
+                "recompute",
             ),
             minimum_image_channels=1,
             reference_forms={size: {"size": size} for size in ("tiny", "small", "base")},
@@ -118,6 +120,7 @@ FAMILY = Family(
             {"window": 8, "attend_to_padding": True},
             "in 2D: windows of 8 whose padding is attended to",
         ),
+        no_recompute("CFFormer"),
     ),
     losses=(
         Loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_ext.families.rows import Encoder, Family, Loss, Network, Schedule, Trainer
+from nnunet_ext.families.rows import Encoder, Family, Loss, Network, Schedule, Trainer, no_recompute
 
 FAMILY = Family(
     name="cfnet",
@@ -10,7 +10,7 @@ FAMILY = Family(
         Network(
             name="CFNet",
             class_path="nnunet_ext.architectures.cfnet:CFNet",
-            options=("stream_channels", "cascade_channels"),
+            options=("stream_channels", "cascade_channels", "recompute"),
             minimum_image_channels=2,
             reference_forms={"reference": {}},
             title="CFNet: Automatic multi-modal brain tumor segmentation through hierarchical coarse-to-fine fusion "
@@ -36,6 +36,7 @@ FAMILY = Family(
             dimensions=(2,),
         ),
     ),
+    suffixes=(no_recompute("CFNet"),),
     losses=(
         Loss("cfnet_paper", "nnunet_ext.trainers.cfnet_loss:DiceFocalLoss", "DiceFocal", "CFNet's Dice + focal loss"),
         Loss(

@@ -113,6 +113,13 @@ class NetworkSuffix:
     forms: tuple[str, ...] = FORMS
 
 
+def no_recompute(network: str) -> NetworkSuffix:
+    """The suffix for a network whose constructor has ``recompute``."""
+    text = "keep all activations instead of recomputing some in the backward pass: more memory, a little faster"
+    options = {"recompute": False}
+    return NetworkSuffix("NoRecompute", "recompute", options, text, (network,), "NoRecompute", (SELF_CONFIGURING,))
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss.

@@ -1,7 +1,7 @@
-"""What CUDA would do to tensors without data: autocast's choice of precision, and attention that keeps no matrix.
+"""What CUDA would do to tensors without data: above all autocast's choice of precision.
 
-On the meta device ``torch.autocast`` has no effect, and attention computes its whole matrix. What ``memory.py``
-measures there would therefore not be what a GPU needs. The lists below follow PyTorch's documentation of autocast on
+On the meta device ``torch.autocast`` has no effect, and some functions keep other tensors than on a GPU
+(``meta_functions.py``). What ``memory.py`` measures there would therefore not be what a GPU needs. The lists below follow PyTorch's documentation of autocast on
 CUDA: which operations run in float16, which in float32, and which in the widest type of their inputs. A test compares
 them with the rules that PyTorch itself applies to CUDA tensors.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from nnunet_ext.planning.meta_functions import BY_NAME, cast
 from nnunet_ext.planning.private_torch import is_composed, piece_by_piece, warn_of_unknown_autocast
 
 
@@ -93,23 +94,18 @@ class CudaRules(TorchFunctionMode):
                 kwargs = {**kwargs, "dtype": kwargs.get("dtype") or torch.float32}
             elif name in WIDEST:
                 widest = _widest(tensors_in((args, kwargs)))
-                args, kwargs = _map((args, kwargs), lambda x: x.to(widest) if x.dtype in _WEIGHTS else x)
-        if name == "scaled_dot_product_attention":
-            fused = _fused_attention(*args, **kwargs)
-            if fused is not None:
-                return fused
-        if name == "dropout" and args[0].device.type == "meta":
-            # CUDA's kernel keeps one byte an element; the mathematical path keeps a mask in the type of the input.
-            return torch.native_dropout(*args, **kwargs)[0]
-        return func(*args, **kwargs)
+                args, kwargs = _map((args, kwargs), lambda x: cast(x, widest) if x.dtype in _WEIGHTS else x)
+        own = BY_NAME.get(name)
+        result = None if own is None else own(*args, **kwargs)
+        return func(*args, **kwargs) if result is None else result
 
     def _half(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype not in _WEIGHTS or x.dtype == self.dtype:
             return x
         if not (x.is_leaf and x.requires_grad):
-            return x.to(self.dtype)
+            return cast(x, self.dtype)
         if id(x) not in self.copies:
-            self.copies[id(x)] = x.to(self.dtype)
+            self.copies[id(x)] = cast(x, self.dtype)
         return self.copies[id(x)]
 
 
@@ -128,7 +124,7 @@ class _RulesForPieces(TorchFunctionMode):
 
 
 def _full(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return cast(x, torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _widest(tensors: Iterable[torch.Tensor]) -> torch.dtype:
@@ -158,37 +154,3 @@ def _map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_map(entry, change) for entry in value)
     return value
-
-
-class _Attention(torch.autograd.Function):
-    """Shape and kept tensors of a fused kernel: query, key, value, output and one float32 number a row; no matrix."""
-
-    @staticmethod
-    def forward(
-        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        # in the order of the query's axes, as the kernels leave it: mostly, to merge the heads then takes no copy
-        same = query.shape[-1] == value.shape[-1]
-        output = torch.empty_like(query) if same else query.new_empty(*query.shape[:-1], value.shape[-1])
-        rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        context.save_for_backward(query, key, value, output, rows, *([] if mask is None else [mask]))
-        return output
-
-    @staticmethod
-    def backward(context: Any, *gradients: torch.Tensor) -> Any:
-        raise NotImplementedError("only measured, never trained")
-
-
-def _fused_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    **_: Any,
-) -> torch.Tensor | None:
-    """What a fused kernel keeps; None where a learned bias or dropout makes that doubtful: then the whole matrix."""
-    if query.device.type != "meta" or dropout_p or (attn_mask is not None and attn_mask.requires_grad):
-        return None
-    return _Attention.apply(query, key, value, attn_mask)

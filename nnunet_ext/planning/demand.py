@@ -69,7 +69,7 @@ def demand_of(
     if network is not PlainConvUNet:
         own = _measured(network, {**plain_kwargs, **options}, imported_keywords, input_shape, classes)
     return Demand(
-        own.activations + gpu.BACKWARD_COPIES * max(0, own.largest - plain.largest),
+        own.activations + max(0, own.transient - plain.transient),
         _PARAMETER_BYTES * max(0, own.parameters - plain.parameters),
         own,
     )

@@ -17,11 +17,6 @@ WEIGHT_BYTES = 4 + 4 + 2
 # float32 numbers that an optimizer keeps for each parameter
 OPTIMIZER_STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}
 
-# The gradient of the largest kept activation and a copy of it live at the start of the backward pass. Measured on the
-# CPU with PyTorch's profiler, nnU-Net's loss with deep supervision: 2.01 times that activation for PlainConvUNet and
-# ResidualEncoderUNet, 2D and 3D (torch 2.15).
-BACKWARD_COPIES = 2
-
 # CUDA context, cuDNN's workspace, loss and fragmentation. NOT measured on a GPU by us: the constant that fits the
 # memory which nnU-Net's documentation (resenc_presets.md) reports for four presets, with the rest of the sum computed:
 #
@@ -47,7 +42,7 @@ def training_bytes(sample: Memory, batch_size: int, optimizer: str = "SGD") -> f
         batch_size: samples a step.
         optimizer: name in ``torch.optim``.
     """
-    samples = batch_size * (sample.activations + BACKWARD_COPIES * sample.largest)
+    samples = batch_size * (sample.activations + sample.transient)
     return OVERHEAD + parameter_bytes(sample.parameters, optimizer) + samples
 
 
@@ -58,7 +53,7 @@ def parameter_bytes(parameters: int, optimizer: str = "SGD") -> int:
 
 def largest_batch(sample: Memory, available: float, optimizer: str = "SGD") -> int:
     """The largest batch whose estimate stays within ``available`` bytes; 0 if not even one sample does."""
-    size = sample.activations + BACKWARD_COPIES * sample.largest
+    size = sample.activations + sample.transient
     return max(0, int((available - OVERHEAD - parameter_bytes(sample.parameters, optimizer)) // max(1, size)))
 
 

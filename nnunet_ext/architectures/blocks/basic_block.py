@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan
+from nnunet_ext.architectures.blocks.recompute import recomputed, repeatable
 
 #: names of the two norms and of the shortcut: of our networks, and those of timm and torchvision
 OWN_NAMES = ("norm1", "norm2", "projection")
@@ -24,6 +25,8 @@ class BasicBlock(nn.Module):
         channels, out_channels: in and out.
         kernel, stride: of the first convolution, one an axis; the second has the kernel and no stride.
         names: of both norms and of the shortcut in the state dict.
+        recompute: keep what the convolutions give in training, and repeat norm and activation between them in the
+            backward pass.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class BasicBlock(nn.Module):
         kernel: Sequence[int],
         stride: Sequence[int],
         names: tuple[str, str, str] = OWN_NAMES,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.names = names
@@ -57,11 +61,20 @@ class BasicBlock(nn.Module):
                 layers.conv_op(channels, out_channels, 1, stride=tuple(stride), bias=False), layers.norm(out_channels)
             )
         self.add_module(names[2], shortcut)
+        # Without a norm the activation would act in place on the input of the part that is repeated.
+        self.recompute = recompute and layers.norm_op is not None and repeatable(self)
+        self.random = layers.dropout_op is not None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        norm1, norm2, shortcut = (getattr(self, name) for name in self.names)
-        y = self.dropout(self.activation1(norm1(self.conv1(x))))
-        return self.activation2(norm2(self.conv2(y)) + shortcut(x))
+        _, norm2, shortcut = (getattr(self, name) for name in self.names)
+        again = self.recompute and self.training
+        y = recomputed(self._second, self.conv1(x), enabled=again, random=self.random)
+        return self.activation2(norm2(y) + shortcut(x))
+
+    def _second(self, x: torch.Tensor) -> torch.Tensor:
+        """From the first convolution's result to the second's."""
+        norm1 = getattr(self, self.names[0])
+        return self.conv2(self.dropout(self.activation1(norm1(x))))
 
     @property
     def last_norm(self) -> nn.Module:

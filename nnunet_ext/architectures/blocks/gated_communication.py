@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, resize_to
+from nnunet_ext.architectures.blocks.recompute import recomputed, repeatable
 
 
 class GatedCommunication(nn.Module):
@@ -25,6 +26,7 @@ class GatedCommunication(nn.Module):
         deep_channels: D.
         kernel_size: of the gate's and the output's convolution; the other two are 1x1.
         rectified_gate: the published gate.
+        recompute: keep what the convolutions give in training, and repeat what lies between them in the backward pass.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class GatedCommunication(nn.Module):
         deep_channels: int,
         kernel_size: PerAxis,
         rectified_gate: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.rectified_gate = rectified_gate
@@ -42,11 +45,22 @@ class GatedCommunication(nn.Module):
         self.activation = layers.activation()
         self.gate = layers.conv_norm(2 * skip_channels, skip_channels, kernel_size)
         self.output = layers.conv_norm(skip_channels, skip_channels, kernel_size)
+        self.recompute = recompute and repeatable(self)
 
     def forward(self, skip: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        skip = self.skip(skip)
-        deep = resize_to(self.deep(deep), skip.shape[2:])
-        gate = self.gate(self.activation(torch.cat((skip, deep), dim=1)))
+        again = self.recompute and self.training
+        skip, deep, gate = recomputed(self._joined, self.skip[0](skip), self.deep(deep), enabled=again)
+        return deep + self.output[1](recomputed(self._gated, skip, gate, enabled=again))
+
+    def _joined(self, skip: torch.Tensor, deep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The skip normalised, the deep map at its size, and the gate's convolution of both."""
+        skip = self.skip[1](skip)
+        deep = resize_to(deep, skip.shape[2:])
+        return skip, deep, self.gate[0](self.activation(torch.cat((skip, deep), dim=1)))
+
+    def _gated(self, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """The output's convolution of the gated skip."""
+        gate = self.gate[1](gate)
         if self.rectified_gate:
             gate = functional.relu(gate)
-        return deep + self.output(skip * gate.sigmoid())
+        return self.output[0](skip * gate.sigmoid())

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.channel_context import ChannelContext
 from nnunet_ext.architectures.blocks.layers import LayerPlan
+from nnunet_ext.architectures.blocks.recompute import recomputed, repeatable
 
 STREAMS = 2
 
@@ -34,10 +35,17 @@ class ModalityFusion(nn.Module):
         out_channels: channels of the fused map.
         heads: heads of the context; divides C.
         token_sum: the published, unnormalised context.
+        recompute: keep the inputs alone in training, and run the block again in the backward pass.
     """
 
     def __init__(
-        self, layers: LayerPlan, channels: int, out_channels: int, heads: int, token_sum: bool = False
+        self,
+        layers: LayerPlan,
+        channels: int,
+        out_channels: int,
+        heads: int,
+        token_sum: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if channels % heads:
@@ -54,8 +62,13 @@ class ModalityFusion(nn.Module):
         self.embed = layers.conv(2 * channels, out_channels, 1)
         self.embed_norm = layers.norm(out_channels)
         self.out_norm = layers.norm(out_channels)
+        self.recompute = recompute and repeatable(self)
 
     def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        fused: torch.Tensor = recomputed(self._fuse, one, two, enabled=self.recompute and self.training)
+        return fused
+
+    def _fuse(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
         spatial = one.shape[2:]
         tokens = [x.flatten(2).transpose(1, 2) for x in (one, two)]  # (B, N, C)
         queries = [functional.relu(query(x)) for query, x in zip(self.queries, tokens, strict=True)]

@@ -11,9 +11,19 @@ from nnunet_ext.architectures.blocks.layers import LayerPlan
 
 
 def residual_level(
-    layers: LayerPlan, blocks: int, channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]
+    layers: LayerPlan,
+    blocks: int,
+    channels: int,
+    out_channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    recompute: bool = False,
 ) -> nn.Sequential:
-    """``blocks`` basic blocks, the stride in the first."""
-    first = BasicBlock(layers, channels, out_channels, kernel, stride)
-    rest = (BasicBlock(layers, out_channels, out_channels, kernel, [1] * len(stride)) for _ in range(blocks - 1))
+    """``blocks`` basic blocks, the stride in the first; ``recompute`` as of these."""
+    first = BasicBlock(layers, channels, out_channels, kernel, stride, recompute=recompute)
+    no_stride = [1] * len(stride)
+    rest = (
+        BasicBlock(layers, out_channels, out_channels, kernel, no_stride, recompute=recompute)
+        for _ in range(blocks - 1)
+    )
     return nn.Sequential(first, *rest)

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.initialization import truncated_normal
+from nnunet_ext.architectures.blocks.recompute import recomputed
 from nnunet_ext.architectures.blocks.window_attention import Tables, WindowAttention
 from nnunet_ext.architectures.blocks.windows import Windows
 
@@ -45,6 +46,7 @@ class SwinV2(nn.Module):
         mask_value: see ``Windows.mask``.
         attend_to_padding: see ``Windows.over``.
         stacked_bias: see ``WindowAttention``.
+        recompute: each block keeps its input alone in training, and is run again in the backward pass.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class SwinV2(nn.Module):
         mask_value: float = -100.0,
         attend_to_padding: bool = False,
         stacked_bias: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(input_channels, widths[0], dimension, patch)
@@ -72,7 +75,16 @@ class SwinV2(nn.Module):
             trained = None if trained_windows is None else trained_windows[stage]
             blocks = [
                 SwinV2Block(
-                    width, count, dimension, bool(block % 2), rate, trained, mask_value, attend_to_padding, stacked_bias
+                    width,
+                    count,
+                    dimension,
+                    bool(block % 2),
+                    rate,
+                    trained,
+                    mask_value,
+                    attend_to_padding,
+                    stacked_bias,
+                    recompute,
                 )
                 for block, rate in enumerate(rates[sum(depths[:stage]) : sum(depths[: stage + 1])])
             ]
@@ -199,9 +211,11 @@ class SwinV2Block(nn.Module):
         mask_value: float = -100.0,
         attend_to_padding: bool = False,
         stacked_bias: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.shifted = shifted
+        self.recompute = recompute
         self.drop_path = drop_path
         self.attend_to_padding = attend_to_padding
         self.attn = WindowAttention(channels, heads, dimension, trained_window, mask_value, stacked_bias)
@@ -220,7 +234,13 @@ class SwinV2Block(nn.Module):
     ) -> torch.Tensor:
         """(B, *size, C) in and out; ``tables`` of a block of the same geometry may be handed in."""
         windows = self.windows(x, window)
-        attended = windows.join(self.attn(windows.cut(x), windows, tables=tables))
+        tables = self.attn.tables(windows) if tables is None else tables
+        again = self.recompute and self.training
+        y: torch.Tensor = recomputed(self._run, x, windows, *tables, enabled=again, random=self.drop_path > 0)
+        return y
+
+    def _run(self, x: torch.Tensor, windows: Windows, *tables: torch.Tensor | None) -> torch.Tensor:
+        attended = windows.join(self.attn(windows.cut(x), windows, tables=cast(Tables, tables)))
         x = x + self._kept(self.norm1(attended))
         return x + self._kept(self.norm2(self.mlp(x)))
 
