@@ -82,6 +82,7 @@ def leftovers(environment: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["regular", "editable"])
+@pytest.mark.slow
 def test_after_pip_install_nnunet_finds_the_trainers_and_uninstalling_leaves_nothing(
     how: str, source: Path, environment: Path, tmp_path: Path
 ) -> None:

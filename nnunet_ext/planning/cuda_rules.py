@@ -1,9 +1,9 @@
 """What CUDA would do to tensors without data: above all autocast's choice of precision.
 
 On the meta device ``torch.autocast`` has no effect, and some functions keep other tensors than on a GPU
-(``meta_functions.py``). What ``memory.py`` measures there would therefore not be what a GPU needs. The lists below follow PyTorch's documentation of autocast on
-CUDA: which operations run in float16, which in float32, and which in the widest type of their inputs. A test compares
-them with the rules that PyTorch itself applies to CUDA tensors.
+(``meta_functions.py``). What ``memory.py`` measures there would therefore not be what a GPU needs. The lists below
+follow PyTorch's documentation of autocast on CUDA: which operations run in float16, which in float32, and which in the
+widest type of their inputs. A test compares them with the rules that PyTorch itself applies to CUDA tensors.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class CudaRules(TorchFunctionMode):
         return func(*args, **kwargs) if result is None else result
 
     def _half(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dtype not in _WEIGHTS or x.dtype == self.dtype:
+        if self.dtype is None or x.dtype not in _WEIGHTS or x.dtype == self.dtype:
             return x
         if not (x.is_leaf and x.requires_grad):
             return cast(x, self.dtype)

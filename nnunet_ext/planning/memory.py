@@ -1,8 +1,9 @@
 """The memory that training a network needs, found without allocating any: what autograd really keeps.
 
 ``measure`` runs one forward pass, on the meta device in tenths of a second whatever the size, and counts the distinct
-storages that autograd saves for the backward pass, and what parts that are recomputed there add to them. The planner, ``nnunet_ext estimate``, the trainers' first line and
-``nnunet_ext list networks`` use this one figure (docs/planning.md says how far it is true).
+storages that autograd saves for the backward pass, and what parts that are recomputed there add to them. The planner,
+``nnunet_ext estimate``, the trainers' first line and ``nnunet_ext list networks`` use this one figure (docs/planning.md
+says how far it is true).
 """
 
 from __future__ import annotations

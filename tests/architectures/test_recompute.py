@@ -152,9 +152,7 @@ class Counted(TorchDispatchMode):
 
 
 def layers(norm: type[nn.Module] | None = nn.InstanceNorm2d) -> LayerPlan:
-    return LayerPlan(
-        nn.Conv2d, True, norm, {"affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True}
-    )
+    return LayerPlan(nn.Conv2d, True, norm, {"affine": True}, nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True})
 
 
 def blocks(norm: type[nn.Module] | None = nn.InstanceNorm2d) -> dict[str, tuple[nn.Module, list[torch.Tensor]]]:

@@ -21,7 +21,9 @@ from torch import nn
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.errors import UserError
 from nnunet_ext.planning import PLANNERS
+from nnunet_ext.planning.cuda_rules import CudaRules
 from nnunet_ext.planning.from_plans import from_configuration
+from nnunet_ext.planning.memory import built_without_data
 
 PLANS = Path(__file__).parents[1] / "golden" / "plans"
 CLASSES = 4
@@ -51,9 +53,9 @@ def test_builds_cfnet_from_every_configuration(file: str, configuration: str) ->
     manager = manager_of(file, configuration)
     images = len(manager.normalization_schemes)
     previous = 3 if configuration == "3d_cascade_fullres" else 0
-    with torch.device("meta"):
-        network = from_configuration(CFNet, manager, images + previous, CLASSES, True)
-        image = torch.empty(1, images + previous, *manager.patch_size)
+    network = built_without_data(lambda: from_configuration(CFNet, manager, images + previous, CLASSES, True))
+    image = torch.empty(1, images + previous, *manager.patch_size, device="meta")
+    with CudaRules(None):
         outputs = network(image)
         network.decoder.deep_supervision = False
         single = network(image)

@@ -130,12 +130,12 @@ def test_a_dry_run_shows_the_plans_and_writes_nothing_at_all(constructed, nnunet
 
 def test_json_agrees_with_the_table(constructed, run) -> None:
     constructed()
-    _, text, _ = run("plan", "-d", 905, "-a", "CFNet", "--dry-run")
-    code, output, errors = run("plan", "-d", 905, "-a", "CFNet", "--dry-run", "--json")
+    _, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "--dry-run")
+    code, output, errors = run("plan", "-d", 905, "-a", "PlainConvUNet", "--dry-run", "--json")
     assert code == 0
     content = json.loads(output)
-    assert "planning CFNet" in errors, "progress is told beside the JSON"
-    assert content["plans_name"] == "nnUNetCFNetPlans"
+    assert "planning PlainConvUNet" in errors, "progress is told beside the JSON"
+    assert content["plans_name"] == "nnUNetPlainConvUNetPlans"
     assert content["to_preprocess"] == ["2d", "3d_fullres"]
     assert [row["configuration"] for row in content["configurations"]] == ["2d", "3d_fullres"]
     for row in content["configurations"]:

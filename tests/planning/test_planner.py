@@ -53,6 +53,14 @@ def plain(tmp_path_factory, make_folders, write_constructed) -> Callable[[str, f
     return of
 
 
+@pytest.fixture
+def stand_in(monkeypatch) -> None:
+    """A stand-in for the measure, where the candidates take their time and the memory does not matter."""
+    monkeypatch.setattr(
+        demand, "_measured", lambda _, __, ___, shape, ____: Memory(1, 1, 800 * prod(shape), 0, 0, 0, 1)
+    )
+
+
 def built(configuration: dict, channels: int, classes: int) -> nn.Module:
     """As stock nnU-Net builds it, without data."""
     architecture = configuration["architecture"]
@@ -305,7 +313,7 @@ def test_a_network_is_asked_for_options_with_plain_data(constructed, importable)
         (("a", "b", "c"), None),
     ],
 )
-def test_cfnets_pairs_of_channels_follow_their_names(constructed, names, streams) -> None:
+def test_cfnets_pairs_of_channels_follow_their_names(constructed, names, streams, stand_in) -> None:
     plans = planned(constructed(channels=names), 8, CFNet)
     for name, configuration in plans["configurations"].items():
         assert configuration["architecture"]["arch_kwargs"].get("stream_channels") == streams, name
@@ -314,12 +322,8 @@ def test_cfnets_pairs_of_channels_follow_their_names(constructed, names, streams
             assert network.stream_channels == tuple(map(tuple, streams)), name
 
 
-def test_stock_and_own_trainers_build_the_networks_of_a_cascade(constructed, nnunet_folders, monkeypatch) -> None:
+def test_stock_and_own_trainers_build_the_networks_of_a_cascade(constructed, nnunet_folders, stand_in) -> None:
     name = "Dataset905_Small"
-    # a stand-in for the measure: the many candidates of 3d_lowres take their time
-    monkeypatch.setattr(
-        demand, "_measured", lambda _, __, ___, shape, ____: Memory(1, 1, 800 * prod(shape), 0, 0, 0, 1)
-    )
     planned(constructed(shape=(270, 270, 270)), 8, CFNet)
     plans = json.loads((nnunet_folders.preprocessed / name / "testPlans.json").read_text())
     description = json.loads((nnunet_folders.raw / name / "dataset.json").read_text())

@@ -92,7 +92,7 @@ def test_rows_of_the_ablation_and_presets_are_networks_of_their_own(toy, make_tr
     "options",
     [
         {},
-        {"labels": REGIONS, "region_order": [1, 2]},
+        pytest.param({"labels": REGIONS, "region_order": [1, 2]}, marks=pytest.mark.slow),
         {"labels": {**REGIONS, "ignore": 3}, "region_order": [1, 2], "ignore": True},
     ],
     ids=["labels", "regions", "regions and ignore label"],

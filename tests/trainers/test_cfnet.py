@@ -41,8 +41,10 @@ def test_the_published_recipe_bounds_no_gradient(toy, train, monkeypatch):
     "options",
     [
         {},
-        {"labels": REGIONS, "region_order": [1, 2]},
-        {"labels": {"background": 0, "outer": 1, "inner": 2, "ignore": 3}, "ignore": True},
+        pytest.param({"labels": REGIONS, "region_order": [1, 2]}, marks=pytest.mark.slow),
+        pytest.param(
+            {"labels": {"background": 0, "outer": 1, "inner": 2, "ignore": 3}, "ignore": True}, marks=pytest.mark.slow
+        ),
         {"labels": {**REGIONS, "ignore": 3}, "region_order": [1, 2], "ignore": True},
     ],
     ids=["labels", "regions", "ignore label", "regions and ignore label"],

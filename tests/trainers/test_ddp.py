@@ -71,14 +71,13 @@ def run_two(tmp_path, nnunet_folders):
     return run
 
 
-def test_every_parameter_takes_part_in_distributed_training(run_two, nnunet_folders, write_preprocessed_dataset):
+SELF_CONFIGURING = ["nnUNetTrainerCFNet:3d_fullres:smallPlans", "nnUNetTrainerCFFormer:3d_fullres:smallPlans"]
+OTHERS = ["nnUNetTrainerCFNet_NoDeepSupervision:3d_fullres:smallPlans", "nnUNetTrainerCFNet_paper:2d:smallPlans"]
+
+
+@pytest.mark.parametrize("names", [SELF_CONFIGURING, pytest.param(OTHERS, marks=pytest.mark.slow)])
+def test_every_parameter_takes_part_in_distributed_training(names, run_two, nnunet_folders, write_preprocessed_dataset):
     write_preprocessed_dataset(nnunet_folders.preprocessed, "Dataset501_Toy", channels=4, patch_2d=(32, 32))
-    names = [
-        "nnUNetTrainerCFNet:3d_fullres:smallPlans",
-        "nnUNetTrainerCFNet_NoDeepSupervision:3d_fullres:smallPlans",
-        "nnUNetTrainerCFNet_paper:2d:smallPlans",
-        "nnUNetTrainerCFFormer:3d_fullres:smallPlans",
-    ]
     for output in run_two(names):
         for name in names:
             assert f"trained {name}" in output, output[-3000:]

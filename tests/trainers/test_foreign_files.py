@@ -476,9 +476,10 @@ READERS = {
 }
 
 
+@pytest.mark.parametrize("documents", [25, pytest.param(125, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", sorted(READERS))
 def test_mutated_documents_end_in_one_line_or_in_success(
-    kind, dataset, single_thread, tmp_path, monkeypatch, capsys
+    kind, documents, dataset, single_thread, tmp_path, monkeypatch, capsys
 ) -> None:
     from nnunet_ext import nnunet_json
     from nnunet_ext.planning.plans_file import foreign_classes, read_plans
@@ -489,14 +490,15 @@ def test_mutated_documents_end_in_one_line_or_in_success(
         nnunet_json, f"read_{kind}"
     )
     original = {"plans": dataset.plans, "dataset": DATASET, "fingerprint": FINGERPRINT, "splits": SPLITS}[kind]
-    names, through_commands = READERS[kind]
+    names, of_125 = READERS[kind]
+    through_commands = documents * of_125 // 125
     random_numbers = random.Random(14)
     outside = sorted(path.name for path in dataset.home.iterdir())
     for name in names:
         assert main(commands(tmp_path)[name]) == (2 if name == "pretrained" else 0), f"{name} takes what is right"
     capsys.readouterr()
     refused, refused_by_commands = 0, 0
-    for number in range(125):
+    for number in range(documents):
         document = mutated(original, random_numbers)
         (tmp_path / "document.json").write_text(json.dumps(document))
         try:
@@ -516,7 +518,7 @@ def test_mutated_documents_end_in_one_line_or_in_success(
             errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
             assert (code, len(errors)) in ((0, 0), (2, 1)), (number, name)
             refused_by_commands += code == 2
-    assert refused > 40, "the mutations are not all harmless"
-    assert refused_by_commands > 5
+    assert refused > documents // 4, "the mutations are not all harmless"
+    assert refused_by_commands > 0
     (tmp_path / "document.json").unlink()
     assert sorted(path.name for path in dataset.home.iterdir()) == outside

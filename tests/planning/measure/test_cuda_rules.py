@@ -77,7 +77,7 @@ def kept_by_rules(build: Callable[[], nn.Module], shape: Sequence[int], dtype: t
     return found.activations + found.weight_copies
 
 
-@pytest.mark.parametrize("topology", ["2d", "3d", "anisotropic"])
+@pytest.mark.parametrize("topology", ["2d", "3d", pytest.param("anisotropic", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet", *NETWORKS])
 def test_networks_keep_what_they_keep_on_cuda(name: str, topology: str, make_network: Make) -> None:
     _, (_, *sample) = make_network(name, topology)

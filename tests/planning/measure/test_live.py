@@ -33,7 +33,9 @@ def peak_on_cpu(network: nn.Module, shape: Sequence[int]) -> int:
     return peak + image.nbytes
 
 
-@pytest.mark.parametrize(("topology", "patch"), [("512", (256, 256)), ("brats", (64, 64, 64))])
+@pytest.mark.parametrize(
+    ("topology", "patch"), [("512", (256, 256)), pytest.param("brats", (64, 64, 64), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["PlainConvUNet", "CFNet"])
 def test_the_peak_is_the_profilers(name: str, topology: str, patch: tuple[int, ...], make_network: Make) -> None:
     """Widths and maps as in earnest: with less, scratch memory of the CPU's kernels is larger than the maps."""

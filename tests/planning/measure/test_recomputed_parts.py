@@ -88,9 +88,7 @@ def test_the_turn_of_a_long_recomputed_part_is_the_peak_of_a_real_backward_pass(
 
 
 # widths and patches as nnU-Net plans them: on tiny ones the CPU's own copies of weights weigh more than activations
-@pytest.mark.parametrize(
-    ("topology", "batch"), [("pictures", 2), pytest.param("brats", 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("topology", "batch"), [("pictures", 2), pytest.param("brats", 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["PlainConvUNet", "ResidualEncoderUNet", *NETWORKS])
 def test_the_estimate_of_the_backward_pass_is_the_peak_of_a_real_one(
     name: str, topology: str, batch: int, make_network: Make
