@@ -3,4 +3,4 @@
 Kept free of imports: Python starts this module at every interpreter start once site files name it (see ``_startup``).
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

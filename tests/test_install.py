@@ -105,7 +105,7 @@ def test_after_pip_install_nnunet_finds_the_trainers_and_uninstalling_leaves_not
 
 def test_a_regular_installation_in_the_test_environment_is_not_borrowed(tmp_path: Path) -> None:
     packages, borrowed = tmp_path / "site-packages", tmp_path / "borrowed"
-    for name in ("nnunet_ext", "nnunet_ext-0.2.0.dist-info", "nnunetv2"):
+    for name in ("nnunet_ext", "nnunet_ext-0.3.0.dist-info", "nnunetv2"):
         (packages / name).mkdir(parents=True)
     borrowed.mkdir()
     borrow(packages, borrowed)

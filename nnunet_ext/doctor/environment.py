@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,10 @@ _OWN_FILE = Path("_discovery", "nnunet_ext_discovery.py")
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Leading numbers of a version string: ``"2.15.0+cu130"`` -> ``(2, 15, 0)``."""
+    """Leading numbers of a version string: ``"2.15.0+cu130"`` -> ``(2, 15, 0)``. The text may be foreign."""
     parts = []
-    for part in version.split("+")[0].split("."):
-        if not part.isdigit():
+    for part in version.split("+", 1)[0].split(".", 9)[:9]:
+        if not re.fullmatch("[0-9]{1,9}", part):
             break
         parts.append(int(part))
     return tuple(parts)

@@ -73,6 +73,7 @@ FAMILY = Family(
                     windows=True,
                 ),
             ),
+            keeps_less_since="0.3.0",
             published_parameters={"tiny": 99_564_987, "small": 120_950_859, "base": 186_355_849},
         ),
     ),

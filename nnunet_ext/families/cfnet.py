@@ -18,6 +18,7 @@ FAMILY = Family(
             doi="10.1016/j.bspc.2024.106876",
             licence="none named; written anew, none of its code is used",
             encoders=(Encoder("cnn", "convolutional encoder", "resnet*", "resnet*", "resnet50.a1_in1k"),),
+            keeps_less_since="0.3.0",
         ),
     ),
     trainers=(

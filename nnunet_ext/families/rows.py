@@ -45,6 +45,8 @@ class Network:
         published_parameters: published form -> parameters of the reference implementation, with the parts that its
             forward pass never reaches and that we leave out; ours are measured (``make figures``).
         encoders: that can start from published weights.
+        keeps_less_since: version of this plugin from which training keeps less memory, so that older plans of this
+            network have smaller patches or batches than new ones.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Network:
     licence: str
     published_parameters: Mapping[str, int] = field(default_factory=dict)
     encoders: tuple[Encoder, ...] = ()
+    keeps_less_since: str = ""
 
 
 @dataclass(frozen=True)
