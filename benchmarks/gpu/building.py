@@ -23,9 +23,16 @@ def build(subject: Subject, plan: Plan, seed: int = 0) -> nn.Module:
         raise UserError(f"{subject.name} needs {subject.image_channels} image channels or more")
     torch.manual_seed(seed)
     configuration = configuration_of(plan, subject.residual)
-    return from_configuration(
-        load(subject.class_path), configuration, plan.channels, plan.classes, deep_supervision=True
+    options = {} if subject.recompute else {"recompute": False}
+    network = from_configuration(
+        load(subject.class_path), configuration, plan.channels, plan.classes, deep_supervision=True, **options
     )
+    return network.to(memory_format=memory_format(plan)) if subject.channels_last else network
+
+
+def memory_format(plan: Plan) -> torch.memory_format:
+    """Channels last, for the plan's axes."""
+    return torch.channels_last if len(plan.patch) == 2 else torch.channels_last_3d
 
 
 def optimizer_name(subject: Subject) -> str:

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch_config
 from campaign import Run, cores
 from children import Children, kill
 from subjects import Plan, Subject
@@ -33,7 +34,7 @@ LEAST_TO_COMPILE = 5
 
 @dataclass(frozen=True)
 class Job:
-    """What a process compiles."""
+    """What a process compiles. ``budget``: the share of activations that the compiler may keep, 1 for all."""
 
     subject: Subject
     plan: Plan
@@ -42,6 +43,7 @@ class Job:
     backend: str
     rounds: int
     seconds: float
+    budget: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def serve(connection: Connection) -> None:
         job: Job = connection.recv()
         device = torch.device(job.device)
         as_nnunet_trains(device)
+        functorch_config.activation_memory_budget = job.budget
         begun = time.monotonic()
         training = training_of(job.subject, job.plan, device, job.precision, job.backend)
         training.step()

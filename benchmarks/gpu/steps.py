@@ -22,7 +22,7 @@ from building import build
 from children import Children, end_orderly_on_termination
 from compiled import Compilers, Job, Result
 from machine import write_facts
-from subjects import PLAIN, Plan, Subject, brats, families, networks, pictures
+from subjects import PLAIN, Plan, Subject, brats, families, networks, pictures, variants
 from training import PRECISIONS, Training, as_nnunet_trains, release, training_of, wait
 from turns import ratio, spread, taking_turns
 
@@ -38,6 +38,8 @@ MATRIX, TOY_MATRIX = 8192, 64
 SAME = 1e-2
 COMPILE_LIMIT = 80.0
 COMPILED_SECONDS = 4.0
+# shares of the activations that the compiler may keep
+BUDGETS = (0.9, 0.7, 0.5)
 
 
 def plans(toy: bool) -> list[Plan]:
@@ -68,7 +70,8 @@ def eager(run: campaign.Run, plan: Plan, precision: str, product: float | None) 
     device = torch.device(run.device)
     trainings: dict[str, Training] = {}
     setting = f"{plan.name} {precision} eager"
-    for subject in networks():
+    subjects = networks() + variants()
+    for subject in subjects:
 
         def warm_up(subject: Subject = subject) -> None:
             training = training_of(subject, plan, device, precision)
@@ -81,7 +84,7 @@ def eager(run: campaign.Run, plan: Plan, precision: str, product: float | None) 
     with run.table.attempt("all networks", setting):
         calls = {name: training.step for name, training in trainings.items()}
         times = taking_turns(calls, device, 2 if run.toy else ROUNDS, run.left())
-        for subject in networks():
+        for subject in subjects:
             if subject.name in times:
                 _write(run, subject, plan, setting, times[subject.name], times.get(PLAIN), product)
 
@@ -137,12 +140,18 @@ def _compare(run: campaign.Run, name: str, shape: Shape, device: torch.device) -
 
 
 def compile_jobs(run: campaign.Run) -> list[Job]:
-    """One form a family beside nnU-Net's own two, on the first plan."""
+    """One form a family beside nnU-Net's own two, on the first plan; then the same without our recomputation, and the
+    first family where the compiler may keep a share of the activations alone."""
     backend = "eager" if run.toy else "inductor"
     own = [subject for subject in networks() if subject.residual or subject.name == PLAIN]
+    kept = [subject for subject in variants() if not subject.recompute]
+    wanted = [(subject, 1.0) for subject in own[:1] + families() + own[1:] + kept]
+    wanted += [(kept[0], budget) for budget in BUDGETS]
     return [
-        Job(subject, plans(run.toy)[0], HALF[0], run.device, backend, 2 if run.toy else ROUNDS, COMPILED_SECONDS)
-        for subject in own[:1] + families() + own[1:]
+        Job(
+            subject, plans(run.toy)[0], HALF[0], run.device, backend, 2 if run.toy else ROUNDS, COMPILED_SECONDS, budget
+        )
+        for subject, budget in wanted
     ]
 
 
@@ -150,8 +159,8 @@ def compiled(run: campaign.Run, jobs: list[Job], compilers: Compilers, products:
     plan, precision = jobs[0].plan, jobs[0].precision
     print(f"[steps, {run.left():.0f} of {run.limit:.0f} s left] compiling {len(jobs)} networks", flush=True)
     found = compilers.run(jobs, run, COMPILE_LIMIT)
-    setting = f"{plan.name} {precision} compiled"
     for job in jobs:
+        setting = f"{plan.name} {precision} compiled{'' if job.budget == 1 else f', budget {job.budget}'}"
         result = found.get(job, None)
         if result is None:
             run.table.skip(job.subject.name, setting, "no time was left")
@@ -177,7 +186,7 @@ def main() -> int:
     as_nnunet_trains(device)
     combinations = [(plan, precision) for precision in HALF for plan in plans(run.toy)]
     pairs = len(PAIRS) * len(TOY_SHAPES if run.toy else SHAPES)
-    run.steps = len(HALF) + len(combinations) * len(networks()) + pairs
+    run.steps = len(HALF) + len(combinations) * len(networks() + variants()) + pairs
     products: dict[str, float] = {}
     with run.share(0.55):
         for precision in HALF:

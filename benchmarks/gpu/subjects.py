@@ -5,7 +5,7 @@ This file alone reads those tables, so that a new family of networks needs no ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnunet_ext.families import FAMILIES, NETWORKS, Network, trainers_of
 
@@ -23,12 +23,16 @@ class Subject:
         class_path: module and class.
         image_channels: the fewest it accepts.
         residual: whether its plans are those of nnU-Net's residual encoder planner, size M.
+        recompute: False: it keeps what it would compute again in the backward pass.
+        channels_last: whether weights and images are stored with the channels last.
     """
 
     name: str
     class_path: str
     image_channels: int = 1
     residual: bool = False
+    recompute: bool = True
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,17 @@ def networks() -> list[Subject]:
     """nnU-Net's own two first, then all of the table."""
     own = [Subject(PLAIN, f"{NNUNET}:{PLAIN}"), Subject(RESIDUAL, f"{NNUNET}:ResidualEncoderUNet", residual=True)]
     return own + [_subject(row) for row in NETWORKS.values()]
+
+
+def variants() -> list[Subject]:
+    """What may pay on a GPU and does not on a CPU, or costs time for memory: every network that recomputes, without it;
+    one network a family with the channels last."""
+    kept = [
+        replace(_subject(row), name=f"{row.name}, all kept", recompute=False)
+        for row in NETWORKS.values()
+        if "recompute" in row.options
+    ]
+    return kept + [replace(one, name=f"{one.name}, channels last", channels_last=True) for one in families()]
 
 
 def trainers() -> list[tuple[Subject, str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from building import build, optimizer_name
+from building import build, memory_format, optimizer_name
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -70,6 +70,8 @@ def training_of(
     options: dict[str, Any] = {"momentum": 0.99, "nesterov": True} if optimizer_name(subject) == "SGD" else {}
     optimizer = getattr(torch.optim, optimizer_name(subject))(network.parameters(), lr=LEARNING_RATE, **options)
     image = torch.randn(plan.shape, device=device)
+    if subject.channels_last:
+        image = image.to(memory_format=memory_format(plan))
     loss = nnunet_loss(plan)
     if backend is not None:
         loss.loss.dc = torch.compile(loss.loss.dc, backend=backend)  # as nnU-Net does where it compiles

@@ -283,6 +283,7 @@ def test_steps_give_times_ratios_and_speeds_and_leave_out_what_fails(begin, of, 
     wrong = type(plain)("Wrong", "nowhere:Nothing")
     greedy = type(plain)("Greedy", plain.class_path, image_channels=99)
     monkeypatch.setattr(steps, "networks", lambda: [plain, wrong, greedy])
+    monkeypatch.setattr(steps, "variants", list)
     product = steps.matrix_product(run, "bf16")
     steps.eager(run, steps.plans(True)[1], "bf16", product)
     found = rows(run)
@@ -291,6 +292,27 @@ def test_steps_give_times_ratios_and_speeds_and_leave_out_what_fails(begin, of, 
     assert quantities(found, "PlainConvUNet", "16x16 toy bf16 eager") == expected
     assert [row["subject"] for row in failed(found)] == ["Wrong"]
     assert [(row["subject"], row["unit"]) for row in found if row["subject"] == "Greedy"] == [("Greedy", "skipped")]
+
+
+def test_variants_are_the_networks_with_everything_kept_and_with_the_channels_last(of) -> None:
+    torch = pytest.importorskip("torch")
+    subjects, training = of("subjects"), of("training")
+    plan = subjects.brats(8, toy=True)
+    found = {subject.name: subject for subject in subjects.variants()}
+    assert {"CFNet, all kept", "CFNet, channels last", "CFFormer, all kept"} <= found.keys()
+
+    def made(name: str) -> Any:
+        return training.training_of(found[name], plan, torch.device("cpu"), "fp32")
+
+    kept, last = made("CFNet, all kept"), made("CFNet, channels last")
+    assert not any(getattr(module, "recompute", False) for module in kept.network.modules())
+    assert any(getattr(module, "recompute", False) for module in last.network.modules())
+    assert last.image.is_contiguous(memory_format=torch.channels_last_3d)
+    weights = [parameter for parameter in last.network.parameters() if parameter.ndim == 5 and min(parameter.shape) > 1]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in weights)
+    assert weights
+    for one in (kept, last):
+        assert torch.isfinite(one.step())
 
 
 def test_steps_compare_attentions_and_leave_out_absent_ones(begin, of, rows, monkeypatch) -> None:
