@@ -221,7 +221,7 @@ def test_gate_can_close_and_the_published_one_cannot() -> None:
         with torch.no_grad():
             block.gate[1].bias.fill_(-20.0)
         kept = []
-        block.output.register_forward_pre_hook(lambda module, inputs, kept=kept: kept.append(inputs[0]))
+        block.output[0].register_forward_pre_hook(lambda module, inputs, kept=kept: kept.append(inputs[0]))
         skip = torch.randn(1, 8, 4, 4, 4)
         passed = block.skip(skip)
         block(skip, torch.randn(1, 16, 2, 2, 2))
