@@ -1,5 +1,5 @@
 """csA: channel attention, and slice attention of what it gives (one of the two series compared with the Progressive
-Attention Module, Medical Physics 2021, doi 10.1002/mp.15369).
+Attention Module, Medical Physics, doi 10.1002/mp.15369).
 
 Differences from the reference (the authors' code, Puzzled-Hui/AttentionBased-MIS), each undone by an argument:
     - the slices' ``max`` is a maximum (``slice_attention.py``): ``pooling_reference_quirks=True``.

@@ -1,5 +1,5 @@
 """Key slices: those that slice attention weights above the mean, for each sample and channel (the middle of the
-Progressive Attention Module, Medical Physics 2021, doi 10.1002/mp.15369).
+Progressive Attention Module, Medical Physics, doi 10.1002/mp.15369).
 
 Differences from the reference (the authors' code, Puzzled-Hui/AttentionBased-MIS):
     - of weights that are all equal, every slice is a key slice, as in exact arithmetic. In the reference rounding can

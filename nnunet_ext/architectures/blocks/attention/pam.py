@@ -1,5 +1,5 @@
 """The Progressive Attention Module: slice attention, key slices, and channel attention that reads key slices alone
-(Medical Physics 2021, doi 10.1002/mp.15369; the abstract, the figure and the authors' code were at hand).
+(Medical Physics, doi 10.1002/mp.15369; the abstract, the figure and the authors' code were at hand).
 
     slices    x1 = x * y, with y the slice weights (``slice_attention.py``)
     keys      K, the slices whose weight is above the mean (``key_slices.py``)

@@ -1,5 +1,5 @@
 """Slice attention: each slice of each channel weighted by what all slices of that channel say (the first half of the
-Progressive Attention Module, Medical Physics 2021, doi 10.1002/mp.15369).
+Progressive Attention Module, Medical Physics, doi 10.1002/mp.15369).
 
 Each channel has a perceptron of its own from the D numbers of its slices to D weights, so the weights of the block
 belong to one depth. A map of another depth is met by linear interpolation along the slices: its descriptors are

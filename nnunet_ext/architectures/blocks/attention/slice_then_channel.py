@@ -1,5 +1,5 @@
 """scA: slice attention, and channel attention of what it gives (one of the two series compared with the Progressive
-Attention Module, Medical Physics 2021, doi 10.1002/mp.15369). Options and differences are those of csA
+Attention Module, Medical Physics, doi 10.1002/mp.15369). Options and differences are those of csA
 (``channel_then_slice.py``)."""
 
 from __future__ import annotations

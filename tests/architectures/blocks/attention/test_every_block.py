@@ -115,6 +115,17 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name: str, dime
 
 
 @each_block
+@both_dimensions
+def test_any_order_of_the_axes_in_memory_gives_the_same(name: str, dimension: int) -> None:
+    block, inputs = build(name, dimension).double(), doubled(inputs_of(name, dimension))
+    expected = block(*inputs)
+    last = torch.channels_last if dimension == 2 else torch.channels_last_3d
+    torch.testing.assert_close(block(*(x.to(memory_format=last) for x in inputs)), expected, rtol=1e-12, atol=1e-12)
+    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in inputs]
+    torch.testing.assert_close(block(*strided), expected, rtol=1e-12, atol=1e-12)
+
+
+@each_block
 def test_takes_a_single_slice(name: str) -> None:
     block = build(name, 3, depth=1)
     inputs = inputs_of(name, 3, size=(1, 6, 8))
