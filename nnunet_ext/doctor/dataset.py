@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nnunet_ext.doctor.environment import numbers
 from nnunet_ext.doctor.finding import Finding, guarded, note, ok, problem
 from nnunet_ext.doctor.reading import entries, read_or_fault, shortened, without_remedy
 from nnunet_ext.doctor.trained_models import check_models
 from nnunet_ext.errors import UserError
-from nnunet_ext.families import NETWORKS
 from nnunet_ext.folders import RAW, VARIABLES, dataset_folders, nnunet_folder
 from nnunet_ext.nnunet_json import read_dataset_json, read_fingerprint, read_splits
-from nnunet_ext.planning.plans_file import OURS, read_plans
+from nnunet_ext.planning.plans_file import OURS, counts_more_than_is_kept, read_plans
 from nnunet_ext.shown import command
 from nnunet_ext.trainers import splits
 
@@ -209,7 +207,7 @@ def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Itera
         )
     if fingerprint and plans_file.stat().st_mtime < fingerprint.stat().st_mtime:
         yield problem(f"{plans_file} is older than {fingerprint.name}: the plans are stale", again)
-    yield from _smaller_than_new(plans, dataset_id)
+    yield from _older_than_recomputation(plans, dataset_id)
     missing = []
     for configuration, settings in plans["configurations"].items():
         identifier = settings.get("data_identifier")
@@ -224,18 +222,16 @@ def _plans(plans_file: Path, fingerprint: Path | None, dataset_id: int) -> Itera
         yield ok(f"{name}: {shortened(plans['configurations'])}")
 
 
-def _smaller_than_new(plans: dict[str, Any], dataset_id: int) -> Iterator[Finding]:
+def _older_than_recomputation(plans: dict[str, Any], dataset_id: int) -> Iterator[Finding]:
     """Plans that counted more memory than their network keeps today."""
-    made = plans.get(OURS, {})
-    row = NETWORKS.get(made.get("network", ""))
-    if row is None or not numbers(made.get("version", "")) < numbers(row.keeps_less_since):
+    made, name = plans.get(OURS, {}), plans["plans_name"]
+    # small plans follow no memory, and of a variant without a trainer nobody knows what to ask for
+    if not counts_more_than_is_kept(plans) or "small" in made or (made.get("options") and not made.get("trainer")):
         return
-    name = plans["plans_name"]
-    target = made.get("gpu_memory_target_in_gb", 8)
-    who = ["-tr", made["trainer"]] if made.get("trainer") else ["-a", row.name]
+    asked = ["-tr", made["trainer"]] if made.get("trainer") else ["-a", made["network"]]
+    target = ["-gpu_memory_target", made["gpu_memory_target_in_gb"]]
     yield note(
-        f"{name} was made when {row.name} kept more memory in training: it goes on working, new plans have larger "
-        "patches or batches",
-        command(["nnunet_ext", "plan", "-d", dataset_id, *who, "-gpu_memory_target", f"{target:g}"])
-        + f" (with -overwrite_plans_name, so that models trained on {name} keep theirs)",
+        f"{name} was made when {made['network']} kept more memory in training: it goes on working, new plans may have "
+        "larger patches or batches",
+        command(["nnunet_ext", "plan", "-d", dataset_id, *asked, *target, "-overwrite_plans_name", f"{name}_new"]),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import platform
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +12,13 @@ from pathlib import Path
 from nnunet_ext import __version__
 from nnunet_ext.doctor.finding import Finding, note, ok, problem
 from nnunet_ext.errors import reason_of
+from nnunet_ext.versions import numbers
 
 SUPPORTED_NNUNET = ((2, 8, 1), (2, 9))  # from, below: trainer search in folders outside the package exists since 2.8.0
 TESTED_PYTHON = (3, 11)
 _INSTALL_AGAIN = "mend what the message names, or install torch and nnunetv2 again (docs/install.md)"
 #: in a package named nnunet_ext, what tells this plugin from another one
 _OWN_FILE = Path("_discovery", "nnunet_ext_discovery.py")
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Leading numbers of a version string: ``"2.15.0+cu130"`` -> ``(2, 15, 0)``. The text may be foreign."""
-    parts = []
-    for part in version.split("+", 1)[0].split(".", 9)[:9]:
-        if not re.fullmatch("[0-9]{1,9}", part):
-            break
-        parts.append(int(part))
-    return tuple(parts)
 
 
 def check_imports() -> Iterator[Finding]:

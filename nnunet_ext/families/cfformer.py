@@ -18,7 +18,8 @@ from nnunet_ext.families.rows import (
     no_recompute,
 )
 
-_PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
+#: options of the network that the paper's ablation switches
+PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
 
 
 def _size(name: str, text: str, forms: tuple[str, ...] = FORMS) -> NetworkSuffix:
@@ -27,7 +28,7 @@ def _size(name: str, text: str, forms: tuple[str, ...] = FORMS) -> NetworkSuffix
 
 def _parts(name: str, used: tuple[bool, ...], text: str) -> NetworkSuffix:
     """A row of the paper's ablation: which parts are built."""
-    return NetworkSuffix(name, "parts", dict(zip(_PARTS, used, strict=True)), text, ("CFFormer",), name)
+    return NetworkSuffix(name, "parts", dict(zip(PARTS, used, strict=True)), text, ("CFFormer",), name)
 
 
 def _choice(name: str, group: str, options: dict[str, Any], text: str) -> NetworkSuffix:

@@ -26,7 +26,7 @@ from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
 from nnunet_ext.planning import PLANNERS, fingerprint
 from nnunet_ext.planning.dataset_files import check_dataset_files
 from nnunet_ext.planning.planner import CONFIGURATIONS, NetworkPlanner
-from nnunet_ext.planning.plans_file import OURS, read_plans, refuse_foreign_classes
+from nnunet_ext.planning.plans_file import OURS, counts_more_than_is_kept, read_plans, refuse_foreign_classes
 from nnunet_ext.planning.preprocessed_data import missing_cases, require_cases_alone
 from nnunet_ext.shown import printable
 
@@ -134,6 +134,14 @@ def check(wanted: Wanted, trust: bool = False) -> None:
         asked = (wanted.network_name, wanted.target, dict(wanted.options), wanted.small)
         found = (made.get("network"), made.get("gpu_memory_target_in_gb"), made.get("options", {}), "small" in made)
         same = found == asked
+        if same and not wanted.small and counts_more_than_is_kept(existing) and wanted.plans_name is None:
+            raise UserError(
+                f"{wanted.name} was made when {wanted.network_name} kept more memory in training; new plans may "
+                "differ, and trainings on it could not be continued",
+                file=file,
+                remedy=f"keep it and give the new plans a name, such as -overwrite_plans_name {wanted.name}_new, or "
+                f"replace it with -overwrite_plans_name {wanted.name}",
+            )
         if not same and (wanted.plans_name is None or not made):
             raise UserError(
                 f"plans of the name {wanted.name} exist for something else",

@@ -155,19 +155,21 @@ class _Recomputed:
     """One part that is run again in the backward pass.
 
     Attributes:
-        before: storages kept when it began, its inputs among them: those that are still there at its turn in the
+        before: storages kept when it had run, its inputs among them: those that are still there at its turn in the
             backward pass.
         inside: storages that it then makes and keeps.
+        gradients: bytes of the gradients of its outputs and of its inputs.
     """
 
-    before: list[tuple[int, int]]
+    before: list[tuple[int, int]] = field(default_factory=list)
     inside: dict[int, torch.UntypedStorage] = field(default_factory=dict)
+    gradients: int = 0
 
     def peak(self, copies: Collection[int]) -> int:
         """Bytes at its turn in the backward pass; ``copies`` are the copies of weights, which are counted elsewhere."""
         inside = [storage.nbytes() for key, storage in self.inside.items() if key not in copies]
         before = sum(size for key, size in self.before if key not in copies)
-        return before + sum(inside) + BACKWARD_COPIES * max(inside, default=0)
+        return before + sum(inside) + self.gradients + BACKWARD_COPIES * max(inside, default=0)
 
 
 class _Ledger:
@@ -185,6 +187,7 @@ class _Ledger:
         self.kept: dict[int, tuple[torch.UntypedStorage, str]] = {}
         self.kept_inputs: dict[int, torch.UntypedStorage] = {}
         self.again: list[_Recomputed] = []
+        self._within_part = False
 
     @property
     def part(self) -> str:
@@ -198,23 +201,34 @@ class _Ledger:
             self.kept.setdefault(id(storage), (storage, self.part))
         return tensor
 
-    @contextmanager
-    def recomputed(self, inputs: Sequence[Any]) -> Iterator[None]:
-        """Follow a part of which the inputs alone are kept."""
-        for tensor in tensors_in(inputs):
-            self.save(tensor)
-        part = _Recomputed([(key, storage.nbytes()) for key, (storage, _) in self.kept.items()])
-        self.again.append(part)
+    def recomputed(self, part: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+        """Run a part of which the inputs alone are kept, and these only if its backward pass asks for anything. A part
+        within a part is taken for a piece of the outer one."""
+        if self._within_part:
+            return part(*inputs)
+        found = _Recomputed()
 
         def save(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
             key = id(storage)
             if key not in self._ignored and key not in self._inputs and key not in self.kept:
-                part.inside[key] = storage
+                found.inside[key] = storage
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-            yield
+        self._within_part = True
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+                outputs = part(*inputs)
+        finally:
+            self._within_part = False
+        if found.inside:
+            for tensor in tensors_in(inputs):
+                self.save(tensor)
+                found.inside.pop(id(tensor.untyped_storage()), None)
+            found.before = [(key, storage.nbytes()) for key, (storage, _) in self.kept.items()]
+            found.gradients = sum(x.nbytes for x in tensors_in([inputs, outputs]) if x.requires_grad)
+            self.again.append(found)
+        return outputs
 
     @contextmanager
     def follow(self, network: nn.Module) -> Iterator[None]:

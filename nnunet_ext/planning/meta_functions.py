@@ -54,9 +54,11 @@ def attention(
     return _Attention.apply(query, key, value, attn_mask)
 
 
-def dropout(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor | None:
+def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, *_: Any) -> torch.Tensor | None:
     """CUDA's kernel keeps one byte an element; the mathematical path keeps a mask in the type of the input."""
-    return torch.native_dropout(x, *args, **kwargs)[0] if x.device.type == "meta" else None
+    if input.device.type != "meta" or not training or not p:
+        return None
+    return torch.native_dropout(input, p, training)[0]
 
 
 class _InstanceNorm(_Measured):
@@ -74,17 +76,20 @@ class _InstanceNorm(_Measured):
 
 
 def instance_norm(
-    x: torch.Tensor,
+    input: torch.Tensor,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
     running_mean: torch.Tensor | None,
     running_var: torch.Tensor | None,
     use_input_stats: bool,
     *_: Any,
+    **__: Any,
 ) -> torch.Tensor | None:
-    if x.device.type != "meta" or not use_input_stats or running_mean is not None or running_var is not None:
+    """Without running statistics, and with one weight and bias a channel."""
+    wrong = any(x is not None and x.shape != input.shape[1:2] for x in (weight, bias))
+    if wrong or not use_input_stats or running_mean is not None or running_var is not None:
         return None
-    return _InstanceNorm.apply(x.contiguous(), weight, bias)
+    return _InstanceNorm.apply(input.contiguous(), weight, bias) if input.device.type == "meta" else None
 
 
 class _LayerNorm(_Measured):
@@ -100,13 +105,19 @@ class _LayerNorm(_Measured):
 
 
 def layer_norm(
-    x: torch.Tensor,
-    shape: Sequence[int],
+    input: torch.Tensor,
+    normalized_shape: Sequence[int],
     weight: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     *_: Any,
+    **__: Any,
 ) -> torch.Tensor | None:
-    return _LayerNorm.apply(x, len(shape), weight, bias) if x.device.type == "meta" else None
+    """Of the last axes, with weight and bias of their shape."""
+    axes = len(normalized_shape)
+    shapes = [tuple(input.shape[-axes:]), *(tuple(x.shape) for x in (weight, bias) if x is not None)]
+    if input.device.type != "meta" or not axes or any(shape != tuple(normalized_shape) for shape in shapes):
+        return None
+    return _LayerNorm.apply(input, axes, weight, bias)
 
 
 class _LeakyRelu(_Measured):
@@ -126,12 +137,12 @@ class _LeakyReluInPlace(_Measured):
         return x
 
 
-def leaky_relu(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | None:
-    return _LeakyRelu.apply(x) if x.device.type == "meta" else None
+def leaky_relu(input: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | None:
+    return _LeakyRelu.apply(input) if input.device.type == "meta" else None
 
 
-def leaky_relu_in_place(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | None:
-    return _LeakyReluInPlace.apply(x) if x.device.type == "meta" else None
+def leaky_relu_in_place(input: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor | None:
+    return _LeakyReluInPlace.apply(input) if input.device.type == "meta" else None
 
 
 class _Sum(_Measured):
@@ -142,14 +153,14 @@ class _Sum(_Measured):
         return torch.empty_like(one)
 
 
-def add(one: Any, other: Any, *args: Any, **kwargs: Any) -> torch.Tensor | None:
+def add(input: Any, other: Any, *args: Any, **kwargs: Any) -> torch.Tensor | None:
     """Of two tensors of one kind; anything that broadcasts or casts is left to PyTorch."""
-    if args or kwargs or not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+    if args or kwargs or not (isinstance(input, torch.Tensor) and isinstance(other, torch.Tensor)):
         return None
-    alike = (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
-    if not alike or one.device.type != "meta" or other.device.type != "meta" or not one.is_floating_point():
+    alike = (input.shape, input.stride(), input.dtype) == (other.shape, other.stride(), other.dtype)
+    if not alike or input.device.type != "meta" or other.device.type != "meta" or not input.is_floating_point():
         return None
-    return _Sum.apply(one, other)
+    return _Sum.apply(input, other)
 
 
 class _Cast(_Measured):
@@ -176,10 +187,12 @@ class _Resized(_Measured):
         return x.new_empty(*x.shape[:2], *size)
 
 
-def resize(x: torch.Tensor, size: Sequence[int] | None, *_: Any, **__: Any) -> torch.Tensor | None:
-    if x.device.type != "meta" or size is None or not x.is_contiguous():
+def resize(input: torch.Tensor, output_size: Sequence[int] | None, *_: Any, **__: Any) -> torch.Tensor | None:
+    """To a given size on all spatial axes."""
+    known = output_size is not None and len(output_size) == input.ndim - 2
+    if not known or input.device.type != "meta" or not input.is_contiguous():
         return None
-    return _Resized.apply(x, tuple(size))
+    return _Resized.apply(input, tuple(output_size))  # type: ignore[arg-type]
 
 
 #: by the name under which a torch function mode meets them
@@ -199,13 +212,22 @@ BY_NAME: dict[str, Callable[..., torch.Tensor | None]] = {
 
 
 class WithoutInitialisation(TorchFunctionMode):
-    """Leaves out the steps that draw or change values in place, where there are none to draw or to change. Networks
-    spend most of their construction on them."""
+    """Leaves out the steps by which ``torch.nn.init`` draws values in place, where there are none to draw. Networks
+    spend most of their construction on them.
 
-    _STEPS = frozenset(("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_"))
+    Such a step has a tensor of floating point numbers, which asks for no gradient at the moment, and numbers of Python.
+    Any other step is taken, so that a constructor that would fail with data fails here too.
+    """
+
+    _STEPS = frozenset(("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_"))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        skipped = args and getattr(func, "__name__", "") in self._STEPS and args[0].device.type == "meta"
-        return args[0] if skipped else func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if args and getattr(func, "__name__", "") in self._STEPS and not torch.is_grad_enabled():
+            drawn, *others = args
+            numbers = all(isinstance(x, (int, float, torch.Generator, type(None))) for x in (*others, *kwargs.values()))
+            if numbers and drawn.device.type == "meta" and drawn.is_floating_point():
+                return drawn
+        return func(*args, **kwargs)

@@ -8,9 +8,11 @@ from typing import Any
 
 from nnunet_ext import forms
 from nnunet_ext.errors import UserError
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.forms import FormError, read_document
 from nnunet_ext.planning import imports
 from nnunet_ext.planning.private_nnunet import IMPORTED_KEYWORDS
+from nnunet_ext.versions import numbers
 
 #: key under which our planner notes what it made plans for, at the top of a plans file
 OURS = "nnunet_ext"
@@ -223,3 +225,10 @@ def class_paths(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         path = architecture["arch_kwargs"].get(keyword)
         if path is not None:
             yield keyword, path
+
+
+def counts_more_than_is_kept(plans: Mapping[str, Any]) -> bool:
+    """Whether plans of ours were made when their network kept more memory in training than it does now."""
+    made = plans.get(OURS, {})
+    row = NETWORKS.get(made.get("network", ""))
+    return row is not None and numbers(made.get("version", "")) < numbers(row.keeps_less_since)

@@ -9,8 +9,8 @@ from nnunet_ext.planning.estimate import Estimate
 from nnunet_ext.shown import printable, text_table
 
 NOTE = (
-    "GB are 1e9 bytes; training and prediction are estimates for a GPU under autocast without torch.compile, good to about "
-    f"{gpu.UNCERTAINTY / gpu.GB:.1f} GB, not measured on this machine"
+    "GB are 1e9 bytes; training and prediction are estimates for a GPU under autocast without torch.compile, good to "
+    f"about {gpu.UNCERTAINTY / gpu.GB:.1f} GB, not measured on this machine"
 )
 
 

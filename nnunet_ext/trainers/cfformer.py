@@ -22,6 +22,7 @@ from torch import nn
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfformer_reference import DIVISORS, PUBLISHED_CHANNELS, SIZES
 from nnunet_ext.errors import UserError
+from nnunet_ext.families.cfformer import PARTS
 from nnunet_ext.trainers.base import BaseTrainer
 from nnunet_ext.trainers.published import PublishedTrainer
 from nnunet_ext.trainers.random_crop import RandomCropTransform
@@ -31,8 +32,6 @@ from nnunet_ext.trainers.recipe import Recipe
 UNDECAYED = ("logit_scale", "cpb_mlp")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RGB_TO_0_1 = "RGBTo01Normalization"
-#: options of the published network that suffixes set, beside its size: the rows of the paper's ablation
-PARTS = ("use_cnn", "use_transformer", "use_cfca", "use_xff")
 # a crop of half the area, as the length of its sides
 MIN_SCALE = 0.5**0.5
 ROTATION, P_ROTATION = np.deg2rad(15), 0.6

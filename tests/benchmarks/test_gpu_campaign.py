@@ -561,7 +561,11 @@ def test_the_whole_campaign_at_toy_size(tmp_path, of) -> None:
     names = {"PlainConvUNet", "ResEnc M", *NETWORKS}
     for part in ("smoke", "memory", "steps"):
         assert names <= {row["subject"] for row in rows if row["part"] == part}
-    assert {row["subject"] for row in rows if row["quantity"] == "until the first step"} == names
+    kept = {f"{row.name}, all kept" for row in NETWORKS.values() if "recompute" in row.options}
+    compiled = [row for row in rows if row["quantity"] == "until the first step"]
+    assert {row["subject"] for row in compiled} == names | kept
+    budgets = {row["setting"].partition(", budget ")[2] for row in compiled}
+    assert budgets == {"", "0.9", "0.7", "0.5"}
     trainers = {trainer for _, trainer in of("subjects").trainers()}
     for command in ("nnUNetv2_train, killed", "nnUNetv2_train --c", "nnUNetv2_train --val --npz", "nnUNetv2_predict"):
         assert {row["subject"] for row in rows if row["setting"] == command and row["unit"] == "check"} == trainers

@@ -25,6 +25,7 @@ GROUND = {
     "progress",
     "quiet",
     "shown",
+    "versions",
     "__version__",
 }
 # room -> rooms of ours it may import; 'nnunetv2' stands for nnU-Net itself. Every room may import the ground.

@@ -94,28 +94,33 @@ def test_preprocessed_from_another_version_of_the_labels(dataset: Path) -> None:
     assert "another version of the dataset" in only_problem().text
 
 
+OLD = "nnunet_ext plan -d 7 {} -gpu_memory_target 24 -overwrite_plans_name nnUNetPlans_new"
+
+
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "remedy"),
     [
-        ({"network": "CFNet", "version": "0.2.0"}, "-a CFNet -gpu_memory_target 24"),
+        ({"network": "CFNet", "version": "0.2.0"}, OLD.format("-a CFNet")),
         (
-            {"network": "CFFormer", "version": "0.1.0", "trainer": "nnUNetTrainerCFFormer_base"},
-            "-tr nnUNetTrainerCFFormer_base",
+            {"network": "CFFormer", "version": "0.1.0", "trainer": "nnUNetTrainerCFFormer_base", "options": {"a": 1}},
+            OLD.format("-tr nnUNetTrainerCFFormer_base"),
         ),
-        ({"network": "CFNet"}, "-a CFNet"),
+        ({"network": "CFNet"}, OLD.format("-a CFNet")),
+        ({"network": "CFNet", "version": "\u00b2." + "9" * 5000}, OLD.format("-a CFNet")),
         ({"network": "CFNet", "version": "0.3.0"}, None),
         ({"network": "CFNet", "version": "1.0.0"}, None),
+        ({"network": "CFNet", "version": "0.2.0", "small": True}, None),
+        ({"network": "CFFormer", "version": "0.2.0", "options": {"preset": "base"}}, None),
         ({"network": "PlainConvUNet", "version": "0.2.0"}, None),
-        ({"network": "CFNet", "version": "\u00b2." + "9" * 5000}, "-a CFNet"),
     ],
-)  # fmt: skip
-def test_plans_from_before_a_network_kept_less(dataset: Path, made: dict, told: str | None) -> None:
+)
+def test_plans_from_before_a_network_kept_less(dataset: Path, made: dict, remedy: str | None) -> None:
     file = dataset / "nnUNet_preprocessed/Dataset007_X/nnUNetPlans.json"
     write(file, json.loads(file.read_text()) | {"nnunet_ext": {"gpu_memory_target_in_gb": 24, **made}})
     assert problems() == []
     found = [finding for finding in check_dataset(7) if "kept more memory in training" in finding.text]
-    assert [finding.status for finding in found] == ([] if told is None else ["note"])
-    assert all(told in finding.remedy for finding in found)
+    assert [finding.status for finding in found] == ([] if remedy is None else ["note"])
+    assert all(finding.remedy == remedy for finding in found)
 
 
 def test_plans_name_that_is_not_the_file_name(dataset: Path) -> None:

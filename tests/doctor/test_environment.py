@@ -17,6 +17,7 @@ from nnunet_ext._startup import DISCOVERY_FOLDER
 from nnunet_ext.cli import main
 from nnunet_ext.doctor import environment, nnunet_folders, trainers
 from nnunet_ext.folders import VARIABLES
+from nnunet_ext.versions import numbers
 
 
 @pytest.fixture
@@ -33,8 +34,8 @@ def texts(findings: object, status: str) -> list[str]:
 
 
 def test_version_numbers_ignore_local_parts() -> None:
-    assert environment.numbers("2.15.0+cu130") == (2, 15, 0)
-    assert environment.numbers("2.9.0rc1") == (2, 9)
+    assert numbers("2.15.0+cu130") == (2, 15, 0)
+    assert numbers("2.9.0rc1") == (2, 9)
 
 
 def test_this_environment_fits() -> None:

@@ -519,6 +519,6 @@ def test_mutated_documents_end_in_one_line_or_in_success(
             assert (code, len(errors)) in ((0, 0), (2, 1)), (number, name)
             refused_by_commands += code == 2
     assert refused > documents // 4, "the mutations are not all harmless"
-    assert refused_by_commands > 0
+    assert refused_by_commands > documents // 25
     (tmp_path / "document.json").unlink()
     assert sorted(path.name for path in dataset.home.iterdir()) == outside

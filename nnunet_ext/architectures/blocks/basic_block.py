@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan
-from nnunet_ext.architectures.blocks.recompute import recomputed, repeatable
+from nnunet_ext.architectures.blocks.recompute import draws_random_numbers, recomputed, repeatable
 
 #: names of the two norms and of the shortcut: of our networks, and those of timm and torchvision
 OWN_NAMES = ("norm1", "norm2", "projection")
@@ -62,16 +62,19 @@ class BasicBlock(nn.Module):
             )
         self.add_module(names[2], shortcut)
         # Without a norm the activation would act in place on the input of the part that is repeated.
-        self.recompute = recompute and layers.norm_op is not None and repeatable(self)
-        self.random = layers.dropout_op is not None
+        normed = not isinstance(self.get_submodule(names[0]), nn.Identity)
+        self.recompute = recompute and normed and repeatable(self)
+        self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _, norm2, shortcut = (getattr(self, name) for name in self.names)
         again = self.recompute and self.training
-        y = recomputed(self._second, self.conv1(x), enabled=again, random=self.random)
+        y = recomputed(
+            self._to_second_convolution, self.conv1(x), enabled=again, random=self.random, ends_with_convolution=True
+        )
         return self.activation2(norm2(y) + shortcut(x))
 
-    def _second(self, x: torch.Tensor) -> torch.Tensor:
+    def _to_second_convolution(self, x: torch.Tensor) -> torch.Tensor:
         """From the first convolution's result to the second's."""
         norm1 = getattr(self, self.names[0])
         return self.conv2(self.dropout(self.activation1(norm1(x))))

@@ -9,12 +9,14 @@ Differences from the reference, each undone by an argument:
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, resize_to
-from nnunet_ext.architectures.blocks.recompute import recomputed, repeatable
+from nnunet_ext.architectures.blocks.recompute import draws_random_numbers, recomputed, repeatable
 
 
 class GatedCommunication(nn.Module):
@@ -46,19 +48,24 @@ class GatedCommunication(nn.Module):
         self.gate = layers.conv_norm(2 * skip_channels, skip_channels, kernel_size)
         self.output = layers.conv_norm(skip_channels, skip_channels, kernel_size)
         self.recompute = recompute and repeatable(self)
+        self.random = draws_random_numbers(self)
 
     def forward(self, skip: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        again = self.recompute and self.training
-        skip, deep, gate = recomputed(self._joined, self.skip[0](skip), self.deep(deep), enabled=again)
-        return deep + self.output[1](recomputed(self._gated, skip, gate, enabled=again))
+        run = partial(
+            recomputed, enabled=self.recompute and self.training, random=self.random, ends_with_convolution=True
+        )
+        skip, deep, gate = run(self._to_gate_convolution, self.skip[0](skip), self.deep(deep))
+        return deep + self.output[1](run(self._to_output_convolution, skip, gate))
 
-    def _joined(self, skip: torch.Tensor, deep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _to_gate_convolution(
+        self, skip: torch.Tensor, deep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The skip normalised, the deep map at its size, and the gate's convolution of both."""
         skip = self.skip[1](skip)
         deep = resize_to(deep, skip.shape[2:])
         return skip, deep, self.gate[0](self.activation(torch.cat((skip, deep), dim=1)))
 
-    def _gated(self, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def _to_output_convolution(self, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """The output's convolution of the gated skip."""
         gate = self.gate[1](gate)
         if self.rectified_gate:

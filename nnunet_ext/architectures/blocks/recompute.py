@@ -3,27 +3,50 @@
 T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174, by PyTorch's checkpoint without
 reentrance. Results and gradients are those of the part run once.
 
-PyTorch stops running a part again once all that its backward pass asks for is there. A convolution asks for its input
-alone, so a part that ends with a convolution never computes it twice: normalisation, activation and concatenation in
-front of it are repeated, the costly step is not.
+A part that ends with a convolution never computes it twice: what stands in front of it (normalisation, activation,
+concatenation) is repeated, the costly step is not. PyTorch stops running a part again once all that its backward pass
+asks for is there, and a convolution asks for its input alone; where a network is compiled, the compiler is told to keep
+the result.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-#: called with the inputs of a part that would be recomputed; the part runs once within the context that it returns
-Observer = Callable[[Sequence[Any]], AbstractContextManager[None]]
-_observers: list[Observer] = []
+try:
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+except ImportError:  # before torch 2.5: a compiled network repeats these convolutions
+    create_selective_checkpoint_contexts = None  # type: ignore[assignment]
+
+#: runs a part that would be recomputed: called with the part and its inputs, returns its outputs
+Observer = Callable[[Callable[..., Any], Sequence[Any]], Any]
+_KEEP_CONVOLUTIONS = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
+_RANDOM = (nn.RReLU, nn.modules.dropout._DropoutNd)
 
 
-def recomputed(part: Callable[..., Any], *inputs: Any, enabled: bool = True, random: bool = False) -> Any:
+class _Observers(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Observer] = []
+
+
+_observers = _Observers()
+
+
+def recomputed(
+    part: Callable[..., Any],
+    *inputs: Any,
+    enabled: bool = True,
+    random: bool = False,
+    ends_with_convolution: bool = False,
+) -> Any:
     """``part(*inputs)``, of which autograd keeps the inputs and nothing else.
 
     Args:
@@ -31,13 +54,17 @@ def recomputed(part: Callable[..., Any], *inputs: Any, enabled: bool = True, ran
         inputs: tensors and other values. Tensors that ``part`` reaches in another way are not counted as kept.
         enabled: False runs ``part`` as it is.
         random: ``part`` draws random numbers, which must be the same the second time.
+        ends_with_convolution: the last step, and no other, is a convolution.
     """
     if not enabled or not torch.is_grad_enabled():
         return part(*inputs)
-    if _observers and not torch.compiler.is_compiling():
-        with _observers[-1](inputs):
-            return part(*inputs)
-    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=random)
+    options: dict[str, Any] = {}
+    if torch.compiler.is_compiling():
+        if ends_with_convolution and create_selective_checkpoint_contexts is not None:
+            options["context_fn"] = _KEEP_CONVOLUTIONS
+    elif _observers.stack:
+        return _observers.stack[-1](part, inputs)
+    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=random, **options)
 
 
 def repeatable(module: nn.Module) -> bool:
@@ -46,11 +73,16 @@ def repeatable(module: nn.Module) -> bool:
     return not any(getattr(part, "track_running_stats", False) for part in module.modules())
 
 
+def draws_random_numbers(module: nn.Module) -> bool:
+    """Whether a layer of ``module`` does so in training, as dropout does."""
+    return any(isinstance(part, _RANDOM) for part in module.modules())
+
+
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
-    """Within it nothing is recomputed; ``observer`` is told of each part instead. For measuring what a part keeps."""
-    _observers.append(observer)
+    """Within it, in this thread, nothing is recomputed; ``observer`` runs each part instead. For measuring."""
+    _observers.stack.append(observer)
     try:
         yield
     finally:
-        _observers.pop()
+        _observers.stack.pop()

@@ -52,8 +52,25 @@ def test_the_backward_pass_needs_the_most_of_its_start_and_of_each_recomputed_pa
 ) -> None:
     found = measured(first, middle, last)
     at_the_start = first + last + BACKWARD_COPIES
-    at_the_part = first + middle + BACKWARD_COPIES
+    at_the_part = first + middle + BACKWARD_COPIES + 2  # and the gradients of its input and of its output
     assert found.activations + found.transient == max(at_the_start, at_the_part) * MAP
+
+
+def test_a_frozen_part_keeps_nothing_and_a_part_within_a_part_counts_once() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            frozen = recomputed(lambda y: y.sigmoid().sigmoid(), x + 1)
+            y = (x * self.weight).sigmoid()
+            y = recomputed(lambda y: recomputed(lambda z: z.sigmoid().sigmoid(), y.sigmoid()), y)
+            return y.sigmoid() + frozen
+
+    with torch.device("meta"):
+        found = measure(Frozen(), SHAPE)
+    assert found.activations == 2 * MAP
 
 
 def peak_of_backward(network: nn.Module, shape: tuple[int, ...]) -> int:
@@ -82,7 +99,7 @@ def test_the_turn_of_a_long_recomputed_part_is_the_peak_of_a_real_backward_pass(
         found = measure(Chain(1, 12, 2), shape)
     real = peak_of_backward(Chain(1, 12, 2), shape)
     # the caller holds the outputs until the end
-    assert found.activations + found.transient + found.outputs == pytest.approx(real, rel=0.05)
+    assert real <= found.activations + found.transient + found.outputs <= 1.15 * real
     at_the_start = 3 + BACKWARD_COPIES
     assert real > 2 * at_the_start * 4 * 256 * 256 * 4
 
