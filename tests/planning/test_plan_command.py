@@ -128,6 +128,23 @@ def test_a_dry_run_shows_the_plans_and_writes_nothing_at_all(constructed, nnunet
     assert "data of 3d_fullres: nnUNetPlans_3d_fullres, shared with nnUNetPlans, there already" in text
 
 
+def test_plans_from_before_a_network_kept_less_are_replaced_only_by_name(constructed, nnunet_folders, run) -> None:
+    """Trainings on them go on only as long as they are there."""
+    constructed()
+    file = nnunet_folders.preprocessed / NAME / "nnUNetCFNetPlans.json"
+    assert run("plan", "-d", 905, "-a", "CFNet", "--no_pp")[0] == 0
+    plans = json.loads(file.read_text())
+    plans["nnunet_ext"]["version"] = "0.2.0"
+    file.write_text(json.dumps(plans))
+    before = file.read_bytes()
+    line = error_of(run("plan", "-d", 905, "-a", "CFNet", "--no_pp"))
+    assert "kept more memory in training" in line
+    assert "-overwrite_plans_name nnUNetCFNetPlans_new" in line
+    assert file.read_bytes() == before
+    assert run("plan", "-d", 905, "-a", "CFNet", "--no_pp", "-overwrite_plans_name", "nnUNetCFNetPlans")[0] == 0
+    assert json.loads(file.read_text())["nnunet_ext"]["version"] != "0.2.0"
+
+
 def test_json_agrees_with_the_table(constructed, run) -> None:
     constructed()
     _, text, _ = run("plan", "-d", 905, "-a", "PlainConvUNet", "--dry-run")
