@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -26,6 +26,7 @@ from PIL import Image
 
 from nnunet_ext.cli import main
 from nnunet_ext.dataset_conversion.output import verify
+from nnunet_ext.errors import UserError
 
 MIGRATION = Path(__file__).parent / "golden" / "migration"
 SOURCE = "@SOURCE@"  # stands for the place of the download in what was kept
@@ -297,7 +298,8 @@ def test_networks_built_from_plans_have_the_weights_they_had(network, single_thr
         ("nnUNetCFFormerBasePlans_11G", "nnUNetTrainerCFFormer_base", 11.0),
     ],
 )
-def test_planning_the_same_again_may_replace_the_plans(place, planned, name, trainer, target) -> None:
+def test_planning_the_same_again_replaces_the_plans_only_by_name(place, planned, name, trainer, target) -> None:
+    """Since then the networks keep less, so that new plans may be larger."""
     from nnunet_ext.planning import make_plans
     from nnunet_ext.trainers.estimates import network_to_plan
 
@@ -305,7 +307,9 @@ def test_planning_the_same_again_may_replace_the_plans(place, planned, name, tra
     network = network_to_plan(None, trainer)
     wanted = make_plans.Wanted(dataset_name=BRATS, **network, target=target, plans_name=None, processes=1)
     assert wanted.name == name
-    make_plans.check(wanted)
+    with pytest.raises(UserError, match="kept more memory in training"):
+        make_plans.check(wanted)
+    make_plans.check(replace(wanted, plans_name=name))
 
 
 # --- a model ---------------------------------------------------------------------------------------------------------

@@ -135,7 +135,11 @@ def test_larger_gpus_get_larger_patches_then_larger_batches(plain, target, patch
     assert (list(made["2d"]["patch_size"]), made["2d"]["batch_size"]) == ([192, 160], batch_2d)
 
 
-@pytest.mark.parametrize(("target", "batch"), [(11, 68), (16, 98), (24, 148), (40, 196), (80, 196)])
+@pytest.mark.parametrize(
+    ("target", "batch"),
+    [(11, 68), pytest.param(16, 98, marks=pytest.mark.slow), (24, 148), pytest.param(40, 196, marks=pytest.mark.slow)]
+    + [(80, 196)],
+)
 def test_the_batch_stops_at_a_twentieth_of_the_dataset(plain, target, batch) -> None:
     assert plain("Dataset903_LGG", target)["configurations"]["2d"]["batch_size"] == batch
 
@@ -244,7 +248,7 @@ def test_one_image_channel_is_refused_with_cfnets_own_words(constructed) -> None
         planned(constructed("Dataset902_Hippocampus"), 8, CFNet)
 
 
-@pytest.mark.parametrize("network", [PlainConvUNet, CFNet])
+@pytest.mark.parametrize("network", [PlainConvUNet, pytest.param(CFNet, marks=pytest.mark.slow)])
 def test_too_small_a_target_names_one_that_suffices(constructed, network, nnunet_folders) -> None:
     dataset = constructed(shape=(20, 24, 20))
     with pytest.raises(UserError) as raised:
