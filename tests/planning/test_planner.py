@@ -137,8 +137,13 @@ def test_larger_gpus_get_larger_patches_then_larger_batches(plain, target, patch
 
 @pytest.mark.parametrize(
     ("target", "batch"),
-    [(11, 68), pytest.param(16, 98, marks=pytest.mark.slow), (24, 148), pytest.param(40, 196, marks=pytest.mark.slow)]
-    + [(80, 196)],
+    [
+        (11, 68),
+        pytest.param(16, 98, marks=pytest.mark.slow),
+        (24, 148),
+        pytest.param(40, 196, marks=pytest.mark.slow),
+        (80, 196),
+    ],
 )
 def test_the_batch_stops_at_a_twentieth_of_the_dataset(plain, target, batch) -> None:
     assert plain("Dataset903_LGG", target)["configurations"]["2d"]["batch_size"] == batch
