@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-import torch._functorch.config as functorch_config
+import torch._functorch.config as functorch_config  # private, read in torch 2.15.0; raises where a name is gone
 from campaign import Run, cores
 from children import Children, kill
 from subjects import Plan, Subject

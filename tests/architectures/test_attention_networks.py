@@ -239,10 +239,11 @@ def test_two_to_eight_stages(network: Any, n_stages: int, plan_arguments: Any) -
     "changes",
     [
         {"norm_op": None, "norm_op_kwargs": None},
+        {"norm_op": nn.Identity, "norm_op_kwargs": {}},
         {"norm_op": nn.BatchNorm3d, "norm_op_kwargs": {}},
         {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.1}},
     ],
-    ids=["no norm", "batch norm", "dropout"],
+    ids=["no norm", "identity as norm", "batch norm", "dropout"],
 )
 @both
 def test_other_layers_of_a_plan_train(network: Any, changes: dict, plan_for: Any) -> None:
@@ -253,6 +254,29 @@ def test_other_layers_of_a_plan_train(network: Any, changes: dict, plan_for: Any
     if changes.get("norm_op") is nn.BatchNorm3d:
         counts = {int(m.num_batches_tracked) for m in built.modules() if isinstance(m, nn.BatchNorm3d)}
         assert counts == {1}, "nothing that counts its runs is run again"
+
+
+@pytest.mark.parametrize("name", [name for name in ("none", *ATTENTION) if name != "gate"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"nonlin": nn.RReLU, "nonlin_kwargs": {}}, {"norm_op": nn.Identity, "norm_op_kwargs": {}}],
+    ids=["random nonlinearity", "identity as norm"],
+)
+@both
+def test_recomputation_draws_the_same_numbers_and_changes_no_input(
+    network: Any, changes: dict, name: str, plan_for: Any
+) -> None:
+    if network is AttentionVNet and name in ("split", "se_residual", "stn"):
+        pytest.skip("stands behind no stage")
+    found = []
+    for recompute in (True, False):
+        torch.manual_seed(0)
+        built = network(attention=name, gate=True, recompute=recompute, **plan_for(2, **changes)).double()
+        torch.manual_seed(7)
+        loss = loss_of(built(image_of(2)))
+        found.append([loss.detach(), *torch.autograd.grad(loss, list(built.parameters()))])
+    for gradient, other in zip(*found, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in ("none", *ATTENTION) if name != "gate"])

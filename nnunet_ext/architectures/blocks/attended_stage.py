@@ -15,7 +15,12 @@ from nnunet_ext.architectures.blocks.attention.plan import AttentionPlan
 from nnunet_ext.architectures.blocks.attention.residual_squeeze_excite import ResidualSqueezeExcite
 from nnunet_ext.architectures.blocks.attention.split_attention import SplitAttention
 from nnunet_ext.architectures.blocks.layers import LayerPlan
-from nnunet_ext.architectures.blocks.recompute import draws_random_numbers, recomputed, repeatable
+from nnunet_ext.architectures.blocks.recompute import (
+    draws_random_numbers,
+    makes_new_tensor,
+    recomputed,
+    repeatable,
+)
 
 
 def attended_stage(
@@ -64,6 +69,11 @@ def _convs(
     )
 
 
+def _repeatable_behind(last: nn.Module, attention: nn.Module) -> bool:
+    """Whether what stands behind the convolution of nnU-Net's last block, and the attention, can be repeated."""
+    return makes_new_tensor(getattr(last, "norm", None)) and repeatable(last) and repeatable(attention)
+
+
 class AttendedConvs(nn.Module):
     """Convolutions, each with norm and nonlinearity, and attention behind the last nonlinearity.
 
@@ -78,9 +88,7 @@ class AttendedConvs(nn.Module):
         super().__init__()
         self.convs = convs
         self.attention = attention
-        # Without a norm the nonlinearity would act in place on the input of the part that is repeated.
-        normed = hasattr(convs.convs[-1], "norm")
-        self.recompute = recompute and normed and repeatable(convs.convs[-1]) and repeatable(attention)
+        self.recompute = recompute and _repeatable_behind(convs.convs[-1], attention)
         self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -114,8 +122,7 @@ class SplitStage(nn.Module):
         super().__init__()
         self.convs = convs
         self.attention = attention
-        normed = hasattr(convs.convs[-1], "norm")
-        self.recompute = recompute and normed and repeatable(convs.convs[-1]) and repeatable(attention)
+        self.recompute = recompute and _repeatable_behind(convs.convs[-1], attention)
         self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -154,10 +161,11 @@ class RecomputedResidualSqueezeExcite(ResidualSqueezeExcite):
         **options: Any,
     ) -> None:
         super().__init__(layers, channels, out_channels, kernel_size, stride, **options)
-        self.recompute = recompute and layers.norm_op is not None and repeatable(self)
+        self.recompute = recompute and makes_new_tensor(self.norm1) and repeatable(self)
+        self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        run = partial(recomputed, enabled=self.recompute and self.training)
+        run = partial(recomputed, enabled=self.recompute and self.training, random=self.random)
         y = run(self._to_second_convolution, self.conv1(x), ends_with_convolution=True)
         skip = self.skip[0](x) if isinstance(self.skip, nn.Sequential) else x
         attended: torch.Tensor = run(self._behind_convolutions, y, skip)

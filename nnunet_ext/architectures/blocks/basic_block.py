@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from nnunet_ext.architectures.blocks.layers import LayerPlan
-from nnunet_ext.architectures.blocks.recompute import draws_random_numbers, recomputed, repeatable
+from nnunet_ext.architectures.blocks.recompute import (
+    draws_random_numbers,
+    makes_new_tensor,
+    recomputed,
+    repeatable,
+)
 
 #: names of the two norms and of the shortcut: of our networks, and those of timm and torchvision
 OWN_NAMES = ("norm1", "norm2", "projection")
@@ -61,9 +66,7 @@ class BasicBlock(nn.Module):
                 layers.conv_op(channels, out_channels, 1, stride=tuple(stride), bias=False), layers.norm(out_channels)
             )
         self.add_module(names[2], shortcut)
-        # Without a norm the activation would act in place on the input of the part that is repeated.
-        normed = not isinstance(self.get_submodule(names[0]), nn.Identity)
-        self.recompute = recompute and normed and repeatable(self)
+        self.recompute = recompute and makes_new_tensor(self.get_submodule(names[0])) and repeatable(self)
         self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

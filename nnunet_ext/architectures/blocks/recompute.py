@@ -6,20 +6,20 @@ reentrance. Results and gradients are those of the part run once.
 A part that ends with a convolution never computes it twice: what stands in front of it (normalisation, activation,
 concatenation) is repeated, the costly step is not. PyTorch stops running a part again once all that its backward pass
 asks for is there, and a convolution asks for its input alone; where a network is compiled, the compiler is told to keep
-the result.
+the result. A part that draws random numbers is the exception: outside the compiler it is repeated to its end.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 try:
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
@@ -53,7 +53,7 @@ def recomputed(
         part: gives the same results whenever it is called with the same inputs; it changes no input in place.
         inputs: tensors and other values. Tensors that ``part`` reaches in another way are not counted as kept.
         enabled: False runs ``part`` as it is.
-        random: ``part`` draws random numbers, which must be the same the second time.
+        random: ``part`` draws random numbers, which must be the same the second time. It is then repeated to its end.
         ends_with_convolution: the last step, and no other, is a convolution.
     """
     if not enabled or not torch.is_grad_enabled():
@@ -62,15 +62,24 @@ def recomputed(
     if torch.compiler.is_compiling():
         if ends_with_convolution and create_selective_checkpoint_contexts is not None:
             options["context_fn"] = _KEEP_CONVOLUTIONS
-    elif _observers.stack:
+        return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=random, **options)
+    if _observers.stack:
         return _observers.stack[-1](part, inputs)
-    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=random, **options)
+    # RReLU asks for the numbers that it has yet to draw: a repetition that stops there would leave them undrawn.
+    with set_checkpoint_early_stop(False) if random else nullcontext():
+        return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=random)
 
 
 def repeatable(module: nn.Module) -> bool:
     """Whether a second run of ``module`` in training leaves no trace: no norm in it counts its runs, as batch norm
     does."""
     return not any(getattr(part, "track_running_stats", False) for part in module.modules())
+
+
+def makes_new_tensor(norm: nn.Module | None) -> bool:
+    """Whether there is a norm. Without one, a nonlinearity that acts in place changes what it is given: a part that
+    begins so would change its own input, and cannot be repeated."""
+    return norm is not None and not isinstance(norm, nn.Identity)
 
 
 def draws_random_numbers(module: nn.Module) -> bool:

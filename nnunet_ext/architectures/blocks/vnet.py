@@ -14,7 +14,12 @@ from torch import nn
 from nnunet_ext.architectures.blocks.attended_decoder import GatedSkips
 from nnunet_ext.architectures.blocks.attention.plan import AttentionPlan
 from nnunet_ext.architectures.blocks.layers import LayerPlan
-from nnunet_ext.architectures.blocks.recompute import draws_random_numbers, recomputed, repeatable
+from nnunet_ext.architectures.blocks.recompute import (
+    draws_random_numbers,
+    makes_new_tensor,
+    recomputed,
+    repeatable,
+)
 
 
 class Unit(nn.Module):
@@ -75,7 +80,7 @@ class ResidualConvs(nn.Module):
         self.projection = layers.conv_norm(channels, out_channels, 1) if project else nn.Identity()
         self.activation = layers.activation()
         self.attention = nn.Identity() if attention is None else attention
-        self.recompute = recompute and layers.norm_op is not None and repeatable(self)
+        self.recompute = recompute and makes_new_tensor(self.units[0].get_submodule("norm")) and repeatable(self)
         self.random = draws_random_numbers(self)
 
     def forward(self, x: torch.Tensor, identity: torch.Tensor | None = None) -> torch.Tensor:
