@@ -14,7 +14,6 @@ Run: python benchmarks/memory.py [--turns 3]
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import json
 import os
@@ -24,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner  # noqa: E402
 from torch import nn  # noqa: E402
 
-from nnunet_ext.families import NETWORKS  # noqa: E402
+from nnunet_ext.families import NETWORKS, load  # noqa: E402
 from nnunet_ext.planning.memory import measure  # noqa: E402
 from nnunet_ext.planning.planner import NetworkPlanner  # noqa: E402
 
@@ -64,15 +64,17 @@ DATASETS: dict[str, tuple[int, int, tuple[int, ...], tuple[float, ...], int, flo
 }
 
 
-def networks() -> dict[str, type[nn.Module]]:
-    found: dict[str, type[nn.Module]] = {"PlainConvUNet": PlainConvUNet, "ResidualEncoderUNet": ResidualEncoderUNet}
+def networks() -> dict[str, Callable[..., nn.Module]]:
+    found: dict[str, Callable[..., nn.Module]] = {
+        "PlainConvUNet": PlainConvUNet,
+        "ResidualEncoderUNet": ResidualEncoderUNet,
+    }
     for row in NETWORKS.values():
-        module, name = row.class_path.split(":")
-        found[row.name] = getattr(importlib.import_module(module), name)
+        found[row.name] = partial(load(row.class_path), **row.built_with)
     return found
 
 
-def build(network: type[nn.Module], topology: str, device: str) -> tuple[nn.Module, tuple[int, ...]]:
+def build(network: Callable[..., nn.Module], topology: str, device: str) -> tuple[nn.Module, tuple[int, ...]]:
     """The network, and the shape of one sample."""
     patch, kernels, strides, features = TOPOLOGIES[topology]
     dimension, stages = len(patch), len(kernels)

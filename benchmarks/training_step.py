@@ -77,7 +77,7 @@ def networks(dimension: int) -> dict[str, Callable[[], nn.Module]]:
         for size in sizes:
             name = " ".join([row.name, *map(str, size.values())])
             for options in [{"recompute": False}, {}] if "recompute" in row.options else [{}]:
-                make = partial(build, cls, dimension, **size, **options)
+                make = partial(build, cls, dimension, **row.built_with, **size, **options)
                 try:
                     built_without_data(make)
                 except ValueError:  # a size that this dimension has not

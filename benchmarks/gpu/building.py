@@ -23,7 +23,7 @@ def build(subject: Subject, plan: Plan, seed: int = 0) -> nn.Module:
         raise UserError(f"{subject.name} needs {subject.image_channels} image channels or more")
     torch.manual_seed(seed)
     configuration = configuration_of(plan, subject.residual)
-    options = {} if subject.recompute else {"recompute": False}
+    options = {**subject.built_with, **({} if subject.recompute else {"recompute": False})}
     network = from_configuration(
         load(subject.class_path), configuration, plan.channels, plan.classes, deep_supervision=True, **options
     )

@@ -5,7 +5,9 @@ This file alone reads those tables, so that a new family of networks needs no ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nnunet_ext.families import FAMILIES, NETWORKS, Network, trainers_of
 
@@ -21,6 +23,7 @@ class Subject:
     Attributes:
         name: in rows.
         class_path: module and class.
+        built_with: options of the class that make it this network.
         image_channels: the fewest it accepts.
         residual: whether its plans are those of nnU-Net's residual encoder planner, size M.
         recompute: False: it keeps what it would compute again in the backward pass.
@@ -29,6 +32,7 @@ class Subject:
 
     name: str
     class_path: str
+    built_with: Mapping[str, Any] = field(default_factory=dict)
     image_channels: int = 1
     residual: bool = False
     recompute: bool = True
@@ -71,7 +75,7 @@ def pictures(batch: int = 12, toy: bool = False) -> Plan:
 
 
 def _subject(row: Network) -> Subject:
-    return Subject(row.name, row.class_path, row.minimum_image_channels)
+    return Subject(row.name, row.class_path, row.built_with, row.minimum_image_channels)
 
 
 def families() -> list[Subject]:
@@ -79,10 +83,15 @@ def families() -> list[Subject]:
     return [_subject(family.networks[0]) for family in FAMILIES if family.networks]
 
 
+def listed() -> list[Network]:
+    """One network of every class of the table, the first: those that one class builds differ in small blocks."""
+    return list({row.class_path: row for row in reversed(NETWORKS.values())}.values())[::-1]
+
+
 def networks() -> list[Subject]:
-    """nnU-Net's own two first, then all of the table."""
+    """nnU-Net's own two first, then one of every class of the table."""
     own = [Subject(PLAIN, f"{NNUNET}:{PLAIN}"), Subject(RESIDUAL, f"{NNUNET}:ResidualEncoderUNet", residual=True)]
-    return own + [_subject(row) for row in NETWORKS.values()]
+    return own + [_subject(row) for row in listed()]
 
 
 def variants() -> list[Subject]:
@@ -90,7 +99,7 @@ def variants() -> list[Subject]:
     one network a family with the channels last."""
     kept = [
         replace(_subject(row), name=f"{row.name}, all kept", recompute=False)
-        for row in NETWORKS.values()
+        for row in listed()
         if "recompute" in row.options
     ]
     return kept + [replace(one, name=f"{one.name}, channels last", channels_last=True) for one in families()]

@@ -13,6 +13,8 @@ Differences from the reference:
     - the deepest stage of every kind is attended, and project & excite stands in the decoder, too;
     - the gate's coarser map is the one below the skip; its stride is the plan's;
     - what each block does otherwise is told in its file (``blocks/attention/``);
+    - attention in the place of convolutions leaves no residual blocks: in plans that count these, a stage has as many
+      convolutions, two at least;
     - deep supervision.
 """
 
@@ -65,9 +67,8 @@ class AttentionUNet(nn.Module):
 
     Raises:
         ValueError: no such attention, or an option that it does not have; fewer than two stages, a first stride that is
-            not 1, lists of the wrong length, neither or both of ``n_conv_per_stage`` and ``n_blocks_per_stage``, or
-            attention in the place of convolutions in a residual plan; in ``forward``, an input of other channels or of
-            a size that the strides do not divide.
+            not 1, lists of the wrong length, neither or both of ``n_conv_per_stage`` and ``n_blocks_per_stage``; in
+            ``forward``, an input of other channels or of a size that the strides do not divide.
     """
 
     def __init__(
@@ -150,15 +151,15 @@ def _encoder(plan: AttentionPlan, recompute: bool) -> nn.ModuleList:
     if (convs is None) == (blocks is None):
         raise ValueError("give either n_conv_per_stage or n_blocks_per_stage, as nnU-Net's plans do, and not both")
     below = (topology.input_channels, *topology.features[:-1])
-    if blocks is None:
-        counts = per_stage("n_conv_per_stage", convs, topology.n_stages)
+    instead_of_convolutions = plan.placement in (Placement.CONVOLUTIONS, Placement.SECOND_CONVOLUTION)
+    if blocks is None or instead_of_convolutions:
+        name, given = ("n_conv_per_stage", convs) if blocks is None else ("n_blocks_per_stage", blocks)
+        counts = [
+            max(2, count) if instead_of_convolutions else count for count in per_stage(name, given, topology.n_stages)
+        ]
         return nn.ModuleList(
             attended_stage(plan, stage, count, below[stage], topology.strides[stage], recompute)
             for stage, count in enumerate(counts)
-        )
-    if plan.placement in (Placement.CONVOLUTIONS, Placement.SECOND_CONVOLUTION):
-        raise ValueError(
-            f"the attention {plan.name!r} stands in the place of plain convolutions; these plans have residual blocks"
         )
     stages = nn.ModuleList()
     for stage, count in enumerate(per_stage("n_blocks_per_stage", blocks, topology.n_stages)):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from nnunet_ext.shown import text_table
+from nnunet_ext.shown import joined, text_table
 
 Rows = list[dict[str, Any]]
 
@@ -109,8 +109,10 @@ def _print_suffixes() -> None:
     print("\nsuffixes, in any number; other orders than this one work too, in folders of their own:")
     for suffix in SUFFIXES:
         print(f"  {suffix.spelling:<{width}}  {said(suffix)}")
+    networks: dict[tuple[str, ...], list[str]] = {}
     for network in filter(suffixes_of, NETWORKS):
-        print(f"of {network} alone:")
-        for row in suffixes_of(network):
-            print(f"  {'_' + row.name:<{width}}  {said(row)}")
+        lines = tuple(f"  {'_' + row.name:<{width}}  {said(row)}" for row in suffixes_of(network))
+        networks.setdefault(lines, []).append(network)
+    for lines, names in networks.items():
+        print(f"of {joined(names)} alone:", *lines, sep="\n")
     print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

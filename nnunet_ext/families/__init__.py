@@ -16,6 +16,7 @@ from nnunet_ext.families.rows import Encoder, Family, Loss, Network, NetworkSuff
 FAMILY_NAMES: tuple[str, ...] = (
     "cfnet",
     "cfformer",
+    "attention",
 )
 
 FAMILIES: tuple[Family, ...] = tuple(

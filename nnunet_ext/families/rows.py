@@ -38,6 +38,7 @@ class Network:
         name: as in lists, in plans names (``nnUNet<name>Plans``) and in documentation.
         class_path: of its class, ``"package.module:Class"``.
         options: keyword arguments of the constructor beyond those of nnU-Net's plans.
+        built_with: those of the options that make it this network, and their values, where a class builds several.
         minimum_image_channels: the fewest image channels it accepts, previous-stage segmentations not counted.
         reference_forms: published form -> keyword arguments of ``reference()`` that build it.
         title, doi: of the article.
@@ -57,6 +58,7 @@ class Network:
     title: str
     doi: str
     licence: str
+    built_with: Mapping[str, Any] = field(default_factory=dict)
     published_parameters: Mapping[str, int] = field(default_factory=dict)
     encoders: tuple[Encoder, ...] = ()
     keeps_less_since: str = ""
@@ -92,14 +94,18 @@ class Trainer:
         return PUBLISHED if self.published else SELF_CONFIGURING
 
 
+#: in the name of a suffix of a network: a whole number above 0, which its options of this value get
+NUMBER = "<N>"
+
+
 @dataclass(frozen=True)
 class NetworkSuffix:
     """A suffix of trainer names that sets options of the network: ``_base`` in ``nnUNetTrainerCFFormer_base``.
 
     Args:
-        name: the suffix without its underscore; letters and digits.
+        name: the suffix without its underscore; letters and digits, and ``<N>`` where a number stands.
         group: suffixes of one group exclude each other; those of the group ``size`` go from the smallest up.
-        options: keyword arguments of the network's constructor.
+        options: keyword arguments of the network's constructor; ``<N>`` is the number.
         help: what it does, in one line.
         networks: names of the networks whose trainers know it.
         tag: what it adds to the name of plans for that network. Different networks get different tags, so that none
@@ -115,12 +121,25 @@ class NetworkSuffix:
     tag: str
     forms: tuple[str, ...] = FORMS
 
+    def options_for(self, number: int = 4) -> dict[str, Any]:
+        """The options with that number in them; where the name has none, whatever ``number`` is."""
+        return {option: number if value == NUMBER else value for option, value in self.options.items()}
 
-def no_recompute(network: str) -> NetworkSuffix:
-    """The suffix for a network whose constructor has ``recompute``."""
+    def tag_in(self, options: Mapping[str, Any]) -> str:
+        """The tag that these options of a network get from this suffix; empty where they are not of it."""
+        numbers = {options.get(option) for option, value in self.options.items() if value == NUMBER}
+        (number,) = numbers if len(numbers) == 1 else (None,)
+        if numbers and (not isinstance(number, int) or isinstance(number, bool)):
+            return ""
+        wanted = self.options_for(number or 0)
+        return self.tag.replace(NUMBER, str(number)) if wanted.items() <= options.items() else ""
+
+
+def no_recompute(*networks: str) -> NetworkSuffix:
+    """The suffix for networks whose constructor has ``recompute``."""
     text = "keep all activations instead of recomputing some in the backward pass: more memory, a little faster"
     options = {"recompute": False}
-    return NetworkSuffix("NoRecompute", "recompute", options, text, (network,), "NoRecompute", (SELF_CONFIGURING,))
+    return NetworkSuffix("NoRecompute", "recompute", options, text, networks, "NoRecompute", (SELF_CONFIGURING,))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
 from nnunet_ext.errors import UserError, reason_of
-from nnunet_ext.families import suffixes_of
+from nnunet_ext.families import NETWORKS, suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
 from nnunet_ext.planning import PLANNERS, fingerprint
 from nnunet_ext.planning.dataset_files import check_dataset_files
@@ -81,11 +81,13 @@ def default_name(network: str, target: float, options: Mapping[str, Any], small:
 def variant_tag(network: str, options: Mapping[str, Any]) -> str:
     """What a variant adds to the name of its plans: the tags of its suffixes, and for options that no suffix sets a
     few characters that differ where they differ."""
-    left, tags = dict(options), ""
-    for row in suffixes_of(network):
-        if row.options.items() <= left.items():
-            tags += row.tag
-            left = {name: value for name, value in left.items() if name not in row.options}
+    row = NETWORKS.get(network)
+    own = {} if row is None else row.built_with
+    left, tags = {name: value for name, value in options.items() if (name, value) not in own.items()}, ""
+    for suffix in suffixes_of(network):
+        tag = suffix.tag_in(left)
+        tags += tag
+        left = {name: value for name, value in left.items() if not tag or name not in suffix.options}
     if left:
         tags += "X" + hashlib.sha256(json.dumps(left, sort_keys=True, default=str).encode()).hexdigest()[:6]
     return tags

@@ -26,7 +26,7 @@ from nnunet_ext.trainers import (
     training_step,
 )
 from nnunet_ext.trainers.device import require_device
-from nnunet_ext.trainers.losses import Float32Loss, loss_of
+from nnunet_ext.trainers.losses import Float32Loss, follow_dice, loss_of
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.schedules import EpochSchedule
 
@@ -194,6 +194,9 @@ class BaseTrainer(nnUNetTrainer):
     def on_epoch_start(self) -> None:
         if self.recipe.seed is not None:
             seeding.seed_everything(self.recipe.seed, self.current_epoch, self.local_rank)
+        online_dice = self.logger.get_value("dice_per_class_or_region", step=None)
+        if online_dice:
+            follow_dice(self.loss, online_dice[-1])
         super().on_epoch_start()
 
     def train_step(self, batch: dict) -> dict:

@@ -13,6 +13,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.errors import UserError, reason_of
+from nnunet_ext.families import NETWORKS
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.dataset_json import dataset_json_of, number_of_cases
 from nnunet_ext.planning.estimate import Estimate, estimate
@@ -85,21 +86,23 @@ def network_to_plan(network: str | None, trainer: str | None) -> dict[str, Any]:
         if network is None:
             raise UserError("no network was named", remedy="give -a NETWORK; 'nnunet_ext list networks' shows them")
         name, network_type = find_network(network)
-        return {"network_name": name, "network": network_type, "optimizer": optimizer_of(name)}
+        row = NETWORKS.get(name)
+        options = {} if row is None else dict(row.built_with)
+        return {"network_name": name, "network": network_type, "optimizer": optimizer_of(name), "options": options}
     check_trainer_name(trainer)
     found: Any = resolve(trainer)
     if found is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
-    row = row_of(trainer)
-    assert row is not None  # resolve found it there
+    listed = row_of(trainer)
+    assert listed is not None  # resolve found it there
     if found.builds_published_network:
         raise UserError(
-            f"{trainer} builds a published network, which no plans change", remedy=f"train it on any {row.plans}"
+            f"{trainer} builds a published network, which no plans change", remedy=f"train it on any {listed.plans}"
         )
-    if network is not None and find_network(network)[0] != row.network:
+    if network is not None and find_network(network)[0] != listed.network:
         raise UserError(f"{trainer} does not train {network}", remedy="give -a or -tr alone")
     return {
-        "network_name": row.network,
+        "network_name": listed.network,
         "network": found.network_class,
         "optimizer": found.recipe.optimizer,
         "options": dict(found.recipe.network_options),

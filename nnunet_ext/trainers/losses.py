@@ -5,6 +5,7 @@ The loss of a family stands in a file of its own, ``trainers/<family>_loss.py``,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +33,15 @@ class Float32Loss(nn.Module):
 
     def forward(self, output: Any, target: Any) -> torch.Tensor:
         return self.loss(in_float32(output), target)
+
+
+def follow_dice(loss: nn.Module, dice: Sequence[float]) -> None:
+    """Hand the online Dice of the epoch before, per foreground class or region, to every part of a loss that asks for
+    it, by a method ``follow``."""
+    for part in loss.modules():
+        follow = getattr(part, "follow", None)
+        if follow is not None:
+            follow(dice)
 
 
 def soft_dice(probabilities: torch.Tensor, onehot: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

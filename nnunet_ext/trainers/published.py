@@ -29,7 +29,7 @@ class PublishedTrainer(BaseTrainer):
         published_iterations: of an epoch; None: a pass over the data.
         published_patch_size, published_batch_size: of the paper, only reported where the trainer fixes nothing; None:
             not known.
-        published_channels: image channels.
+        published_channels: image channels; None: the paper has several.
 
     Its recipe must say ``deep_supervision=False``.
     """
@@ -42,7 +42,7 @@ class PublishedTrainer(BaseTrainer):
     published_iterations: ClassVar[int | None] = None
     published_patch_size: ClassVar[tuple[int, ...] | None] = None
     published_batch_size: ClassVar[int | None] = None
-    published_channels: ClassVar[int]
+    published_channels: ClassVar[int | None] = None
 
     @classmethod
     def fixes_patch_or_batch(cls) -> bool:
@@ -117,7 +117,7 @@ class PublishedTrainer(BaseTrainer):
         if paper[1] is not None and here[1] != paper[1]:
             found.append(f"batches of {here[1]} instead of {paper[1]}")
         channels = self.num_input_channels
-        if channels != self.published_channels:
+        if self.published_channels is not None and channels != self.published_channels:
             image = f"{channels} image channel{'s' * (channels != 1)}"
             found.append(f"{image} instead of {self.published_channels}, which is our extension")
         if random := self.encoders_that_start_at_random():

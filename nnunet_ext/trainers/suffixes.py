@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from nnunet_ext import families
-from nnunet_ext.families.rows import FORMS, SELF_CONFIGURING
+from nnunet_ext.families.rows import FORMS, NUMBER, SELF_CONFIGURING, NetworkSuffix
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,27 @@ SUFFIXES: tuple[Suffix, ...] = (
 
 def network_suffixes(network: str) -> tuple[Suffix, ...]:
     """The rows that only trainers of a network know."""
-    return tuple(
-        _switch(row.name, row.group, {"network_options": row.options}, row.help, row.forms)
-        for row in families.suffixes_of(network)
+    return tuple(_of_network(row) for row in families.suffixes_of(network))
+
+
+def _of_network(row: NetworkSuffix) -> Suffix:
+    if NUMBER not in row.name:
+        return _switch(row.name, row.group, {"network_options": row.options}, row.help, row.forms)
+
+    def changes(value: str) -> dict[str, Any]:
+        if int(value) < 1:
+            raise ValueError("must be at least 1")
+        return {"network_options": row.options_for(int(value))}
+
+    return Suffix(
+        f"_{row.name}",
+        row.name.replace(NUMBER, "4"),
+        row.group,
+        re.escape(row.name).replace(re.escape(NUMBER), r"(\d{1,9})"),
+        changes,
+        lambda value: row.name.replace(NUMBER, str(int(value))),
+        row.help,
+        row.forms,
     )
 
 

@@ -79,6 +79,16 @@ DEFAULT_BRATS = plan([[1, 1, 1]] + [[2, 2, 2]] * 5, [[3, 3, 3]] * 6, [32, 64, 12
 FINGERPRINTS = Path(__file__).parents[1] / "golden"
 
 each_network = pytest.mark.parametrize("row", NETWORKS.values(), ids=lambda row: row.name)
+#: one network of every class: those that one class builds differ in blocks with tests of their own
+CLASSES_OF_NETWORKS = {row.class_path: row for row in reversed(NETWORKS.values())}
+each_class = pytest.mark.parametrize(
+    "row",
+    [
+        row if CLASSES_OF_NETWORKS[row.class_path] is row else pytest.param(row, marks=pytest.mark.slow)
+        for row in NETWORKS.values()
+    ],
+    ids=lambda row: row.name,
+)
 each_topology = pytest.mark.parametrize("topology", TOPOLOGIES)
 # What a network computes is looked at on two topologies in every run, on all of them by 'make test-slow'.
 QUICK = ("plain 2d", "anisotropic 3d")
@@ -108,7 +118,7 @@ def build(
     torch.manual_seed(0)
     return get_network_from_plans(
         row.class_path.replace(":", "."),
-        architecture["arch_kwargs"],
+        {**row.built_with, **architecture["arch_kwargs"]},
         architecture["_kw_requires_import"],
         channels or channels_of(row),
         classes,
@@ -222,7 +232,7 @@ def test_outputs_are_fine_to_coarse_and_the_flag_only_switches_them(row: Network
 
 
 @quick_topology
-@each_network
+@each_class
 def test_checkpoints_load_strictly_with_deep_supervision_and_without(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
     deep, plain = build(row, architecture, True), build(row, architecture, False)
@@ -250,7 +260,7 @@ def test_every_parameter_that_asks_for_a_gradient_gets_a_finite_one(row: Network
         assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
-@each_network
+@each_class
 def test_coarse_heads_train_again_after_deep_supervision_was_off(row: Network) -> None:
     """nnU-Net switches off for validation and on again."""
     _, architecture = TOPOLOGIES["plain 2d"]
@@ -266,7 +276,7 @@ def test_coarse_heads_train_again_after_deep_supervision_was_off(row: Network) -
 
 
 @quick_topology
-@each_network
+@each_class
 def test_samples_of_a_batch_do_not_mix(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
     network = build(row, architecture).double()
@@ -292,6 +302,7 @@ COMPILED = [
     pytest.param(row, topology, id=f"{row.name}-{topology}", marks=[] if quick else pytest.mark.slow)
     for family in FAMILIES
     for row in family.networks
+    if CLASSES_OF_NETWORKS[row.class_path] is row
     for topology in QUICK
     for quick in [row is family.networks[0] and topology == QUICK[0]]
 ]
@@ -319,7 +330,7 @@ def test_compiles_in_one_graph_and_nnunet_toggles_the_compiled_network(row: Netw
 
 
 @quick_topology
-@each_network
+@each_class
 def test_float64_stays_float64(row: Network, topology: str) -> None:
     _, architecture = TOPOLOGIES[topology]
     network = build(row, architecture).double()
@@ -345,7 +356,7 @@ INPUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16 autocast"])
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("topology", ["plain 2d", pytest.param("anisotropic 3d", marks=pytest.mark.slow)])
-@each_network
+@each_class
 def test_outputs_and_gradients_are_finite(row: Network, topology: str, kind: str, bfloat16: bool) -> None:
     _, architecture = TOPOLOGIES[topology]
     network = build(row, architecture)
@@ -358,7 +369,7 @@ def test_outputs_and_gradients_are_finite(row: Network, topology: str, kind: str
 
 
 @pytest.mark.parametrize("form", ["self-configuring", "reference"])
-@each_network
+@each_class
 def test_no_child_hides_a_method_of_a_module(row: Network, form: str) -> None:
     """CFNet's reference implementation keeps a list as ``modules`` and fails in its own forward pass."""
     with torch.device("meta"):
@@ -372,7 +383,7 @@ def test_no_child_hides_a_method_of_a_module(row: Network, form: str) -> None:
     assert copy.deepcopy(network).state_dict().keys() == network.state_dict().keys()
 
 
-@each_network
+@each_class
 def test_too_few_image_channels_are_told_at_construction(row: Network) -> None:
     if row.minimum_image_channels == 1:
         pytest.skip(f"{row.name} takes any number of channels")
@@ -387,7 +398,7 @@ def variants(row: Network, at_once: int) -> list[dict[str, Any]]:
     """Options of every choice of at most so many of the network's own suffixes, at most one of each group."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for suffix in suffixes_of(row.name, SELF_CONFIGURING):
-        groups.setdefault(suffix.group, [{}]).append(dict(suffix.options))
+        groups.setdefault(suffix.group, [{}]).append(suffix.options_for())
     chosen = [parts for parts in itertools.product(*groups.values()) if sum(map(bool, parts)) <= at_once]
     return [{key: value for part in parts for key, value in part.items()} for parts in chosen]
 
@@ -406,7 +417,7 @@ def keys_of(row: Network, options: dict[str, Any], topology: str) -> tuple | Non
 @each_network
 def test_every_suffix_of_a_network_builds_a_network(row: Network) -> None:
     for suffix in suffixes_of(row.name, SELF_CONFIGURING):
-        built = [topology for topology in TOPOLOGIES if keys_of(row, dict(suffix.options), topology)]
+        built = [topology for topology in TOPOLOGIES if keys_of(row, suffix.options_for(), topology)]
         assert built, f"_{suffix.name} builds nothing"
 
 

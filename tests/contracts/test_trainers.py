@@ -15,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import FAMILIES, LOSSES, NETWORK_SUFFIXES, NETWORKS, SCHEDULES, TRAINERS, load
 from nnunet_ext.families import suffixes_of as network_suffixes_of
+from nnunet_ext.families.rows import NUMBER
 from nnunet_ext.trainers.base import BaseTrainer
 from nnunet_ext.trainers.losses import loss_of
 from nnunet_ext.trainers.published import PublishedTrainer
@@ -86,10 +87,11 @@ def test_no_two_families_share_a_name():
 
 @pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
 def test_a_suffix_of_a_network_is_letters_and_digits_and_no_other_suffix(row):
-    assert row.name.isalnum()
-    assert row.tag.isalnum()
+    example = row.name.replace(NUMBER, "4")
+    assert example.isalnum()
+    assert row.tag.replace(NUMBER, "4").isalnum()
     for network in row.networks:
-        known = [suffix for suffix in suffixes_of(network) if re.fullmatch(suffix.pattern, row.name)]
+        known = [suffix for suffix in suffixes_of(network) if re.fullmatch(suffix.pattern, example)]
         assert len(known) == 1
         assert set(row.options) <= set(NETWORKS[network].options)
 

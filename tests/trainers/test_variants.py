@@ -9,6 +9,7 @@ import pytest
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORK_SUFFIXES, NETWORKS, trainers_of
+from nnunet_ext.families.rows import NUMBER
 from nnunet_ext.trainers.recipe import Recipe
 from nnunet_ext.trainers.registry import did_you_mean_trainer, resolve
 from nnunet_ext.trainers.suffixes import SUFFIXES
@@ -111,15 +112,16 @@ CFFORMER = "nnUNetTrainerCFFormer"
 @pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
 def test_a_networks_own_suffix_joins_its_options_and_comes_last(row):
     trainer = trainers_of(row.networks[0])[0].name
-    variations = parse(f"{trainer}_{row.name}_5epochs", trainer, row.networks[0])
-    assert canonical(trainer, variations) == f"{trainer}_5epochs_{row.name}"
+    suffix = row.name.replace(NUMBER, "4")
+    variations = parse(f"{trainer}_{suffix}_5epochs", trainer, row.networks[0])
+    assert canonical(trainer, variations) == f"{trainer}_5epochs_{suffix}"
     recipe = applied(Recipe(network_options={"another": 0.5}), variations)
     assert recipe.epochs == 5
-    assert recipe.network_options == {"another": 0.5, **row.options}
+    assert recipe.network_options == {"another": 0.5, **row.options_for()}
     knowing = {network for one in NETWORK_SUFFIXES if one.name == row.name for network in one.networks}
     for other in NETWORKS.keys() - knowing:
         with pytest.raises(UserError, match="unknown suffix"):
-            parse(f"{trainers_of(other)[0].name}_{row.name}", trainers_of(other)[0].name, other)
+            parse(f"{trainers_of(other)[0].name}_{suffix}", trainers_of(other)[0].name, other)
 
 
 @pytest.mark.parametrize("name", ["_small_base", "_CNNOnly_small_XFFOnly"])

@@ -1,0 +1,148 @@
+"""Trainers of the U-Nets and V-Nets with attention (docs/networks/attention.md). The family file lists them as data;
+their classes are made from its rows when they are asked for.
+
+"Progressive Attention Module for Segmentation of Volumetric Medical Images", Medical Physics, doi 10.1002/mp.15369;
+recipe of the ``_paper`` trainers from its code (Puzzled-Hui/AttentionBased-MIS; none of it is used).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
+from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetReference
+from nnunet_ext.errors import UserError
+from nnunet_ext.families import NETWORKS, TRAINERS, load
+from nnunet_ext.families.attention import SLICES
+from nnunet_ext.families.rows import Trainer
+from nnunet_ext.trainers.base import BaseTrainer
+from nnunet_ext.trainers.published import PublishedTrainer
+from nnunet_ext.trainers.recipe import Recipe
+
+#: image channels -> width of the published V-Net, which adds each channel to as many maps, or one channel to all
+VNET_WIDTHS = {1: 16, 4: 8, 8: 16}
+#: edges of its patches, which four halvings must divide
+VNET_DIVISOR = 16
+#: smallest edge for the published U-Net, whose three halvings leave one voxel of it
+UNET_EDGE = 8
+
+
+class AttentionTrainer(BaseTrainer):
+    """Self-configuring, for any plans, trained as nnU-Net trains; base of the classes that rows describe."""
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        row = TRAINERS[_listed(type(self)).__name__]
+        if self.local_rank == 0 and row.network in SLICES and len(self.configuration_manager.patch_size) == 2:
+            self.print_to_log_file(
+                "a 2d configuration has one slice, so that slice attention is the identity: what remains is channel "
+                "attention"
+            )
+
+
+class PublishedAttentionTrainer(PublishedTrainer):
+    """A network as in the paper's code, trained by its recipe; base of the classes that rows describe.
+
+    Network, loss, optimizer and schedule are the published ones; batch, patch, augmentation, folds and evaluation are
+    nnU-Net's. The published schedule of 80 epochs is stretched over the epochs trained. Slice attention is made for the
+    patch's depth.
+    """
+
+    recipe = Recipe(
+        optimizer="Adam",
+        optimizer_options={},
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        gradient_clip=None,
+        schedule="pam_paper",
+        loss="pam_paper",
+        deep_supervision=False,
+    )
+    published_recipe = replace(recipe, epochs=80)
+    published_batch_size = 1
+    #: class of the reference
+    published_name: ClassVar[str]
+
+    @classmethod
+    def published_network(
+        cls, configuration_manager: ConfigurationManager, num_input_channels: int, num_output_channels: int
+    ) -> nn.Module:
+        """
+        Raises:
+            UserError: the configuration is not 3D, or too small; for a V-Net, a patch that 16 does not divide, or a
+                number of channels that it cannot add to its first maps.
+        """
+        patch_size = [int(edge) for edge in configuration_manager.patch_size]
+        network: Any = cls.network_class
+        width, needs = 16, f"edges of {UNET_EDGE} voxels or more"
+        fits = len(patch_size) == 3 and all(edge >= UNET_EDGE for edge in patch_size)
+        if cls.network_class.__name__ == "AttentionVNet":
+            width = VNET_WIDTHS.get(num_input_channels, 0)
+            needs = f"edges that {VNET_DIVISOR} divides, and {_or(VNET_WIDTHS)} image channels"
+            fits = len(patch_size) == 3 and width > 0 and all(edge % VNET_DIVISOR == 0 for edge in patch_size)
+        if not fits:
+            raise UserError(
+                f"the published {cls.published_name} needs a 3d configuration, {needs}; here: patch size "
+                f"{patch_size}, {num_input_channels} input channels",
+                remedy=f"use {cls.alternative}, which configures itself for any of these",
+            )
+        return network.reference(
+            cls.published_name,
+            in_channels=num_input_channels,
+            num_classes=num_output_channels,
+            width=width,
+            depth=patch_size[0],
+        )
+
+    def differences(self) -> list[str]:
+        found = super().differences()
+        network = self.bare_network()
+        if isinstance(network, AttentionVNetReference) and self.num_input_channels == 4:
+            found.append("width 8 instead of 16, which cannot take four channels")
+        if self.recipe.augmentation:
+            found.append("nnU-Net's augmentation instead of flips and rotations by up to 10 degrees")
+        if self.device.type == "cuda" and not self.recipe.bf16:
+            found.append("autocast to float16 instead of float32")
+        return found
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """None starts from published weights."""
+        return {}
+
+
+def _or(numbers: Any) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}"
+
+
+def _listed(trainer: type) -> type:
+    """The class of the row, of which those with suffixes are made."""
+    return next(each for each in trainer.__mro__ if each.__name__ in TRAINERS and each.__module__ == __name__)
+
+
+def _made(row: Trainer) -> type[BaseTrainer]:
+    network = NETWORKS[row.network]
+    body: dict[str, Any] = {
+        "__module__": __name__,
+        "__doc__": f"{row.summary[0].upper()}{row.summary[1:]}.",
+        "network_class": load(network.class_path),
+    }
+    if not row.published:
+        return type(row.name, (AttentionTrainer,), {**body, "recipe": Recipe(network_options=network.built_with)})
+    (form, *_) = network.reference_forms
+    return type(
+        row.name,
+        (PublishedAttentionTrainer,),
+        {**body, "published_name": form, "alternative": row.name.removesuffix("_paper")},
+    )
+
+
+def __getattr__(name: str) -> Any:
+    row = TRAINERS.get(name)
+    if row is None or row.class_path != f"{__name__}:{name}":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = globals()[name] = _made(row)
+    return made
