@@ -32,7 +32,7 @@ class Subject:
 
     name: str
     class_path: str
-    built_with: Mapping[str, Any] = field(default_factory=dict)
+    built_with: Mapping[str, Any] = field(default_factory=dict, hash=False)
     image_channels: int = 1
     residual: bool = False
     recompute: bool = True

@@ -99,7 +99,9 @@ def _hint(trainer: str, token: str, network: str) -> str:
         if plain(ending) == plain(token) and trainer.startswith(f"{base}_"):
             others = [each for each in trainer.removeprefix(f"{base}_").split("_") if each != token]
             return f"_{ending} comes first: {'_'.join([row.name, *others])}; "
-    owners = [name for row in families.NETWORK_SUFFIXES if plain(row.name) == plain(token) for name in row.networks]
+    meant = plain(_without_number(token))
+    known = [row for row in families.NETWORK_SUFFIXES if plain(_without_number(row.name)) == meant]
+    owners = list(dict.fromkeys(name for row in known for name in row.networks))
     if owners and network not in owners:
         return f"only trainers of {joined(owners)} know _{token}; "
     spellings = {_without_number(suffix.spelling.removeprefix("_")): suffix for suffix in suffixes_of(network)}
@@ -107,9 +109,9 @@ def _hint(trainer: str, token: str, network: str) -> str:
     near = close_names(_without_number(token), [*spellings, *endings], 1)
     if not near:
         return ""
-    meant = spellings[near[0]].spelling if near[0] in spellings else f"_{near[0]}"
+    spelling = spellings[near[0]].spelling if near[0] in spellings else f"_{near[0]}"
     number = _NUMBER.search(token)
-    return f"did you mean {_PLACE.sub(number.group(), meant) if number else meant}? "
+    return f"did you mean {_PLACE.sub(number.group(), spelling) if number else spelling}? "
 
 
 def _instead(trainer: str, base: str, token: str, suffix: Suffix, network: str, form: str) -> str:

@@ -162,9 +162,8 @@ def parameters_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def measured(row: Network) -> tuple[dict[str, Any], dict[str, list]]:
-    """The figures of a network, and its fingerprint for each topology: number of parameters, and the first 16 digits of
-    the SHA-256 of the sorted keys of the state dict. ``make figures`` writes both."""
+def measured(row: Network) -> dict[str, Any]:
+    """The figures of a network, which ``make figures`` writes."""
     with torch.device("meta"):
         forms = {
             form: parameters_of(load_class(row).reference(**options)) for form, options in row.reference_forms.items()
@@ -172,15 +171,16 @@ def measured(row: Network) -> tuple[dict[str, Any], dict[str, list]]:
         default = build(row, DEFAULT_BRATS, channels=4, classes=4)
     case = measure_sample(default, (4, 128, 128, 128), dtype=torch.float16, multiply_adds=False)
     needed = gpu.training_bytes(case, batch_size=2, optimizer=optimizer_of(row.name))
-    found = {
+    return {
         "reference_parameters": forms,
         "default_parameters": parameters_of(default),
         "default_training_gb": round(needed / gpu.GB, 1),
     }
-    return found, {topology: fingerprint(row, topology) for topology in TOPOLOGIES}
 
 
 def fingerprint(row: Network, topology: str) -> list:
+    """Number of parameters, and the first 16 digits of the SHA-256 of the sorted keys of the state dict, which
+    ``make figures`` writes for each topology."""
     with torch.device("meta"):
         network = build(row, TOPOLOGIES[topology][1])
     keys = "\n".join(sorted(network.state_dict()))
@@ -193,11 +193,14 @@ def golden(row: Network) -> dict[str, list]:
 
 
 @each_network
-def test_figures_and_fingerprints_are_those_of_the_networks(row: Network) -> None:
+def test_fingerprints_are_those_of_the_networks(row: Network) -> None:
     """Keys are a public interface: another fingerprint means that checkpoints no longer load."""
-    found, fingerprints = measured(row)
-    assert figures(row.name) == found, "'make figures' writes them anew"
-    assert golden(row) == fingerprints
+    assert golden(row) == {topology: fingerprint(row, topology) for topology in TOPOLOGIES}
+
+
+@each_class
+def test_figures_are_those_of_the_networks(row: Network) -> None:
+    assert figures(row.name) == measured(row), "'make figures' writes them anew"
 
 
 @each_network
@@ -414,7 +417,7 @@ def keys_of(row: Network, options: dict[str, Any], topology: str) -> tuple | Non
     return tuple(sorted((key, tuple(value.shape)) for key, value in network.state_dict().items()))
 
 
-@each_network
+@each_class
 def test_every_suffix_of_a_network_builds_a_network(row: Network) -> None:
     for suffix in suffixes_of(row.name, SELF_CONFIGURING):
         built = [topology for topology in TOPOLOGIES if keys_of(row, suffix.options_for(), topology)]
@@ -422,7 +425,7 @@ def test_every_suffix_of_a_network_builds_a_network(row: Network) -> None:
 
 
 @pytest.mark.parametrize("at_once", [2, pytest.param(100, marks=pytest.mark.slow)])
-@each_network
+@each_class
 def test_variants_that_build_different_networks_have_plans_of_different_names(row: Network, at_once: int) -> None:
     names: dict[str, tuple] = {}
     for options in variants(row, at_once):

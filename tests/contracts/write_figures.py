@@ -26,12 +26,15 @@ def main(names: list[str]) -> None:
     for family in FAMILIES:
         if names and family.name not in names:
             continue
-        measured = {row.name: contracts.measured(row) for row in family.networks}
-        for folder, part in ((FIGURES, 0), (TESTS / "golden", 1)):
+        figures = {row.name: contracts.measured(row) for row in family.networks}
+        fingerprints = {
+            row.name: {topology: contracts.fingerprint(row, topology) for topology in contracts.TOPOLOGIES}
+            for row in family.networks
+        }
+        for folder, content in ((FIGURES, figures), (TESTS / "golden", fingerprints)):
             folder.mkdir(exist_ok=True)
-            content = {name: found[part] for name, found in measured.items()}
             (folder / f"{family.name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print(f"{family.name}: {', '.join(measured)}")
+        print(f"{family.name}: {', '.join(figures)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from nnunet_ext.trainers.registry import resolve
 PUBLISHED = [row.name for row in TRAINERS.values() if row.published]
 # a value that no recipe has, for each field
 OTHER = {
-    "optimizer": "Adam",
+    "optimizer": "RMSprop",
     "optimizer_options": {"betas": (0.8, 0.9)},
     "learning_rate": 0.123,
     "weight_decay": 0.321,
