@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_ext.architectures.attention_weights import DEEP_UNET, UNET, from_published
+from nnunet_ext.architectures.attention_weights import DEEP_UNET, UNET, fit_depth, from_published
 from nnunet_ext.architectures.blocks.attention import attention_block
 from nnunet_ext.architectures.blocks.attention.attention_gate import AttentionGate
 from nnunet_ext.architectures.blocks.attention.descriptors import Pooling
@@ -161,6 +161,10 @@ class AttentionUNetReference(nn.Module):
             return logits
         heads = self.coarse_heads.get_submodule("seg_layers").children()
         return [logits, *[head(level) for head, level in zip(heads, decoded[:-1], strict=True)][::-1]]
+
+    def fit_depth(self, loaded: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """``attention_weights.fit_depth`` for this network."""
+        return fit_depth(loaded, self.state_dict())
 
     def load_reference_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Loads weights under the published key names.

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nnunet_ext.architectures.attention_unet_reference import published_attention
-from nnunet_ext.architectures.attention_weights import VNET, from_published
+from nnunet_ext.architectures.attention_weights import VNET, fit_depth, from_published
 from nnunet_ext.architectures.blocks.attention.descriptors import Pooling
 from nnunet_ext.architectures.blocks.attention.squeeze_excite import SqueezeExcite
 from nnunet_ext.architectures.blocks.input_check import check_input
@@ -122,6 +122,10 @@ class AttentionVNetReference(nn.Module):
             x = decode(x, skip)
         logits: torch.Tensor = self.head(x)
         return logits
+
+    def fit_depth(self, loaded: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """``attention_weights.fit_depth`` for this network."""
+        return fit_depth(loaded, self.state_dict())
 
     def load_reference_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Loads weights under the published key names.

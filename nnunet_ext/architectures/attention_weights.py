@@ -9,8 +9,11 @@ from functools import partial
 
 import torch
 
+from nnunet_ext.architectures.blocks.attention.slice_attention import resized_weights
+
 StateDict = Mapping[str, torch.Tensor]
 _PLACEHOLDER = re.compile(r"\{(\+?)\}")
+_FIRST_DEPTH = re.compile(r"Encoder_?[Ll]ayer1\..*Slice_SE_encoder\.0\.fc\.2\.bias")
 
 MLP = {
     "reduce_weight": "fc.0.weight",
@@ -85,6 +88,40 @@ def from_published(network: str, table: Mapping[str, str], state_dict: StateDict
             examples = ", ".join(sorted(keys)[:3])
             raise ValueError(f"not the weights of {network}: {len(keys)} keys {what}, such as {examples}")
     return {key: _joined([state_dict[name] for name in parts], own[key]) for key, parts in names.items()}
+
+
+def published_depth(state_dict: StateDict) -> int | None:
+    """Slices that published weights are for: the length of what slice attention of the first level gives."""
+    return next((len(value) for key, value in state_dict.items() if _FIRST_DEPTH.fullmatch(key)), None)
+
+
+def fit_depth(loaded: StateDict, own: StateDict) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Slice attention of another depth brought to that of ``own``, where both have as many hidden numbers.
+
+    Args:
+        loaded: state dict of a network that differs in its depth alone.
+        own: of the network.
+
+    Returns:
+        Entries that fit ``own``, and what became of the others, in words.
+    """
+    fitted: dict[str, torch.Tensor] = {}
+    notes = []
+    for key, value in own.items():
+        place, _, ending = key.rpartition("mlp.reduce_weight")
+        if ending or not place.endswith("slices.") or key not in loaded or loaded[key].shape == value.shape:
+            continue
+        before, here = loaded[key].shape, value.shape
+        if before[1] != here[1]:
+            said = f"from {before[2]} to {here[2]} slices its hidden width changes from {before[1]} to {here[1]}"
+            notes.append(f"{place.rstrip('.')} starts at random: {said}")
+            continue
+        prefix = f"{place}mlp."
+        state = {f"mlp.{name}": loaded[prefix + name] for name in MLP}
+        resized = resized_weights(state, here[2])
+        fitted |= {prefix + name: resized[f"mlp.{name}"] for name in MLP}
+        notes.append(f"{place.rstrip('.')} is interpolated from {before[2]} to {here[2]} slices")
+    return fitted, notes
 
 
 def published_keys(table: Mapping[str, str], key: str, value: torch.Tensor) -> list[str]:

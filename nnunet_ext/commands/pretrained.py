@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"weights of the {rows[0].what}: a name on timm's hub, torchvision:NAME, or a file",
         )
     parser.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="weights of the whole published network under its authors' names, for a _paper trainer",
+    )
+    parser.add_argument(
         "--window",
         type=int,
         nargs="+",
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             args.window,
             args.output,
             trust=args.trust,
+            reference=args.reference or "",
         )
     except NotFetchedError as error:
         files, options = options_for(sources, args.window)

@@ -7,13 +7,16 @@ recipe of the ``_paper`` trainers from its code (Puzzled-Hui/AttentionBased-MIS;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetReference
+from nnunet_ext.architectures.attention_weights import published_depth
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORKS, TRAINERS, load
 from nnunet_ext.families.attention import SLICES
@@ -76,7 +79,6 @@ class PublishedAttentionTrainer(PublishedTrainer):
                 number of channels that it cannot add to its first maps.
         """
         patch_size = [int(edge) for edge in configuration_manager.patch_size]
-        network: Any = cls.network_class
         width, needs = 16, f"edges of {UNET_EDGE} voxels or more"
         fits = len(patch_size) == 3 and all(edge >= UNET_EDGE for edge in patch_size)
         if cls.network_class.__name__ == "AttentionVNet":
@@ -89,12 +91,26 @@ class PublishedAttentionTrainer(PublishedTrainer):
                 f"{patch_size}, {num_input_channels} input channels",
                 remedy=f"use {cls.alternative}, which configures itself for any of these",
             )
+        return cls._reference(num_input_channels, num_output_channels, width, patch_size[0])
+
+    @classmethod
+    def network_for_weights(
+        cls,
+        weights: Mapping[str, torch.Tensor],
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+    ) -> nn.Module:
+        """With slice attention for the depth that these weights are for."""
+        width = VNET_WIDTHS[num_input_channels] if cls.network_class.__name__ == "AttentionVNet" else 16
+        depth = published_depth(weights) or int(configuration_manager.patch_size[0])
+        return cls._reference(num_input_channels, num_output_channels, width, depth)
+
+    @classmethod
+    def _reference(cls, in_channels: int, num_classes: int, width: int, depth: int) -> nn.Module:
+        network: Any = cls.network_class
         return network.reference(
-            cls.published_name,
-            in_channels=num_input_channels,
-            num_classes=num_output_channels,
-            width=width,
-            depth=patch_size[0],
+            cls.published_name, in_channels=in_channels, num_classes=num_classes, width=width, depth=depth
         )
 
     def differences(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Start checkpoints: a trainer's network with published weights in its encoders, for nnU-Net's
+"""Start checkpoints: a trainer's network with published weights in its encoders, or in all of it, for nnU-Net's
 ``-pretrained_weights``."""
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_ext.architectures.pretrained import UnknownWindowsError
 from nnunet_ext.errors import UserError
-from nnunet_ext.families import ENCODERS
+from nnunet_ext.families import ENCODERS, trainers_of
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
 from nnunet_ext.shown import joined
 from nnunet_ext.trainers import checkpoints, hub_weights
-from nnunet_ext.trainers.registry import check_trainer_name, did_you_mean_trainer, resolve
+from nnunet_ext.trainers.reference_weights import load_reference, without_wrapper
+from nnunet_ext.trainers.registry import check_trainer_name, did_you_mean_trainer, resolve, row_of
 
 SEED = 0  # of what stays random, so that the same command writes the same file
 
@@ -35,6 +36,7 @@ def start_checkpoint(
     window: Sequence[int] | None,
     output: Path,
     trust: bool = False,
+    reference: str = "",
 ) -> str:
     """Write ``output`` and return the report.
 
@@ -46,16 +48,20 @@ def start_checkpoint(
             tells.
         output: ``.pth`` file.
         trust: import whatever classes the plans name.
+        reference: file of a whole network under the published names, instead of ``sources``.
 
     Raises:
-        UserError: nothing to load; an unknown trainer, name or part; no network; weights of another size.
+        UserError: nothing to load, or both; an unknown trainer, name or part; no network; weights of another size.
     """
     check_trainer_name(trainer)
     trainer_class: Any = resolve(trainer)
     if trainer_class is None:
         raise UserError(f"{trainer} is no trainer of this plugin", remedy=did_you_mean_trainer(trainer))
-    if not sources:
-        raise UserError("no weights were named", remedy=f"give {joined([f'--{part}' for part in ENCODERS], 'or')}")
+    if not sources and not reference:
+        options = joined([*(f"--{part}" for part in ENCODERS), "--reference"], "or")
+        raise UserError("no weights were named", remedy=f"give {options}")
+    if sources and reference:
+        raise UserError("--reference holds a whole network, encoders included", remedy="give it alone")
     name = dataset_name(dataset_id, (PREPROCESSED,))
     file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
     content = read_plans(file)
@@ -66,14 +72,57 @@ def start_checkpoint(
     plans = PlansManager(trainer_class.adapted_plans(content, configuration))
     manager = plans.get_configuration(configuration)
     dataset_json = dataset_json_of(content)
+    channels = determine_num_input_channels(plans, manager, dataset_json)
+    classes = plans.get_label_manager(dataset_json).num_segmentation_heads
     torch.manual_seed(SEED)
     network = trainer_class.build_network_architecture(
-        plans,
-        manager,
-        determine_num_input_channels(plans, manager, dataset_json),
-        plans.get_label_manager(dataset_json).num_segmentation_heads,
-        trainer_class.recipe.deep_supervision,
+        plans, manager, channels, classes, trainer_class.recipe.deep_supervision
     )
+    if reference:
+        lines = [_load_reference(trainer_class, network, manager, channels, classes, reference)]
+    else:
+        lines = _load_encoders(trainer, network, sources, window, len(manager.patch_size))
+    checkpoints.write(
+        {"network_weights": network.state_dict(), checkpoints.OURS: {"network": checkpoints.class_path(network)}},
+        output,
+    )
+    return "\n".join(lines)
+
+
+def _load_reference(trainer: Any, network: Any, manager: Any, channels: int, classes: int, reference: str) -> str:
+    if not trainer.builds_published_network:
+        papers = [row.name for row in trainers_of(_network_of(trainer)) if row.published]
+        raise UserError(
+            f"{trainer.__name__} builds a network from plans, which no published weights fit",
+            remedy=f"train {joined(papers, 'or')}" if papers else "start at random: it has no published form",
+        )
+    weights = without_wrapper(_read_file(Path(reference)))
+    try:
+        report = load_reference(
+            network,
+            weights,
+            lambda number: trainer.network_for_weights(weights, manager, channels, number),
+            classes,
+        )
+    except (ValueError, RuntimeError) as error:
+        first, *more = str(error).splitlines()
+        raise UserError(
+            f"{first} {more[0].strip()}" if more else first,
+            file=reference,
+            remedy="choose the published weights of this trainer's network, for images with as many channels",
+        ) from error
+    return f"{reference}: {report}"
+
+
+def _network_of(trainer: Any) -> str:
+    row = row_of(trainer.__name__)
+    assert row is not None  # resolve found it there
+    return row.network
+
+
+def _load_encoders(
+    trainer: str, network: Any, sources: dict[str, str], window: Sequence[int] | None, axes: int
+) -> list[str]:
     load = getattr(network, "load_pretrained", None)
     if load is None:
         raise UserError(f"{type(network).__name__} of {trainer} has no encoder with published weights")
@@ -81,7 +130,6 @@ def start_checkpoint(
     for part, source in sources.items():
         weights, windows = read_weights(source, part)
         if window is not None and hub_weights.has_windows(part):
-            axes = len(manager.patch_size)
             windows = window[0] if len(window) == 1 else [(edge,) * axes for edge in window]
         try:
             report = load(part, weights) if windows is None else load(part, weights, windows)
@@ -99,11 +147,7 @@ def start_checkpoint(
                 remedy="choose weights of the size that this trainer's network has",
             ) from error
         lines.append(f"{part} from {source}: {report.as_text()}")
-    checkpoints.write(
-        {"network_weights": network.state_dict(), checkpoints.OURS: {"network": checkpoints.class_path(network)}},
-        output,
-    )
-    return "\n".join(lines)
+    return lines
 
 
 def read_weights(source: str, part: str) -> tuple[dict[str, torch.Tensor], Any]:

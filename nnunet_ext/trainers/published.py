@@ -60,6 +60,17 @@ class PublishedTrainer(BaseTrainer):
         raise NotImplementedError
 
     @classmethod
+    def network_for_weights(
+        cls,
+        weights: Mapping[str, Any],
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+    ) -> nn.Module:
+        """The published network as published weights fit it, where they say what differs from this configuration."""
+        return cls.published_network(configuration_manager, num_input_channels, num_output_channels)
+
+    @classmethod
     def build_network_architecture(
         cls,
         plans_manager: PlansManager,
