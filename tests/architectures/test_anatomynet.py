@@ -185,8 +185,7 @@ def test_nnunet_builds_it_from_a_plans_file(plan_for: Any) -> None:
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-@each_plan
+@pytest.mark.parametrize(("name", "channels"), [*((name, 4) for name in PLANS), ("2d", 1), ("anisotropic", 1)])
 def test_outputs_have_the_sizes_of_nnunets_first_targets(name: str, channels: int, plan_for: Any) -> None:
     plan, image = plan_for(name, channels), image_of(name, channels)
     network = build(plan)
