@@ -19,7 +19,7 @@ Differences from the reference:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -35,10 +35,8 @@ from nnunet_ext.architectures.anatomynet_reference import (
     levels,
 )
 from nnunet_ext.architectures.blocks.attended_stage import RecomputedResidualSqueezeExcite
-from nnunet_ext.architectures.blocks.attention.descriptors import scaled
 from nnunet_ext.architectures.blocks.deep_supervision import DeepSupervisionDecoder
 from nnunet_ext.architectures.blocks.input_check import check_input
-from nnunet_ext.architectures.blocks.layers import LayerPlan
 from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ class AnatomyNet(nn.Module):
             layers.activation(),
         )
         self.encoder, decoders = levels(
-            lambda channels, out_channels, reduction: ResidualBlock(
+            lambda channels, out_channels, reduction: RecomputedResidualSqueezeExcite(
                 layers, channels, out_channels, kernel, (1,) * layers.dimension, recompute, reduction=reduction
             )
         )
@@ -149,24 +147,3 @@ class AnatomyNetDecoder(DeepSupervisionDecoder):
         # Under autocast the image would raise the concatenation to its float32.
         fine = self.last(torch.cat((up, image.to(up.dtype)), dim=1))
         return self.segment([coarse, fine][-len(self.seg_layers) :])
-
-
-class ResidualBlock(RecomputedResidualSqueezeExcite):
-    """The published block, whose channel weights g read its map h behind a nonlinearity, instead of behind the norm:
-    h = norm(conv(act(norm(conv(x))))); out = act(h * g(act(h)) + skip(x)).
-
-    (B, channels, *spatial) -> (B, out_channels, *spatial). Arguments are those of ``RecomputedResidualSqueezeExcite``.
-    """
-
-    def __init__(self, layers: LayerPlan, *arguments: Any, **options: Any) -> None:
-        super().__init__(layers, *arguments, **options)
-        self.read_activation = layers.activation()
-
-    def _behind_convolutions(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        if isinstance(self.skip, nn.Sequential):
-            skip = self.skip[1](skip)
-        h = self.norm2(x)
-        weights = self.attention.gates_of(self.read_activation(h.clone())).channels
-        assert weights is not None
-        y: torch.Tensor = self.activation2(scaled(h, weights) + skip)
-        return y

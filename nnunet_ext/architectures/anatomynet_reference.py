@@ -128,10 +128,13 @@ class ProjectedResidual(RecomputedResidualSqueezeExcite):
         self, layers: LayerPlan, channels: int, out_channels: int, kernel_size: Sequence[int], recompute: bool = False
     ) -> None:
         super().__init__(layers, channels, out_channels, kernel_size, (1,) * layers.dimension, recompute)
-        self.attention = nn.Identity()  # type: ignore[assignment]
+        self.attention = self.read_activation = nn.Identity()  # type: ignore[assignment]
         self.skip = nn.Sequential(
             layers.conv(channels, out_channels, kernel_size, bias=False), layers.norm(out_channels)
         )
+
+    def _attended(self, h: torch.Tensor) -> torch.Tensor:
+        return h
 
 
 def levels(block: Callable[[int, int, int], nn.Module]) -> tuple[nn.ModuleList, nn.ModuleList]:

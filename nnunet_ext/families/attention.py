@@ -188,6 +188,18 @@ def _trainers(kind: Kind, backbone: str, published: str) -> tuple[Trainer, ...]:
     return own, paper
 
 
+ANATOMYNET = Network(
+    name="AnatomyNet",
+    class_path="nnunet_ext.architectures.anatomynet:AnatomyNet",
+    options=("recompute",),
+    minimum_image_channels=1,
+    resolutions=2,
+    reference_forms={"reference": {}},
+    title="AnatomyNet: Deep learning for fast and fully automated whole-volume segmentation of head and neck anatomy",
+    doi="10.1002/mp.13300",
+    licence="Apache-2.0; written anew, none of its code is used",
+)
+
 BUILT = tuple((kind, "UNet", kind.published_unet) for kind in KINDS if kind.unet) + tuple(
     (kind, "VNet", kind.published_vnet) for kind in KINDS if kind.vnet
 )
@@ -213,8 +225,16 @@ def _pooling(name: str, value: str, text: str) -> tuple[NetworkSuffix, ...]:
 
 FAMILY = Family(
     name="attention",
-    networks=NETWORKS,
-    trainers=tuple(row for built in BUILT for row in _trainers(*built)),
+    networks=(*NETWORKS, ANATOMYNET),
+    trainers=(
+        *(row for built in BUILT for row in _trainers(*built)),
+        Trainer(
+            "nnUNetTrainerAnatomyNet",
+            "nnunet_ext.trainers.attention:nnUNetTrainerAnatomyNet",
+            "AnatomyNet",
+            "residual squeeze-and-excitation at half resolution, 2D and 3D: one downsampling, widths as published",
+        ),
+    ),
     suffixes=(
         NetworkSuffix(
             "gate",
@@ -245,7 +265,7 @@ FAMILY = Family(
         ),
         *_pooling("poolingmax", "max", "attention reads maxima instead of means"),
         *_pooling("poolingboth", "avg_and_max", "attention reads means and maxima"),
-        no_recompute(*(row.name for row in NETWORKS)),
+        no_recompute(*(row.name for row in (*NETWORKS, ANATOMYNET))),
     ),
     losses=(
         Loss(

@@ -40,6 +40,7 @@ class Network:
         options: keyword arguments of the constructor beyond those of nnU-Net's plans.
         built_with: those of the options that make it this network, and their values, where a class builds several.
         minimum_image_channels: the fewest image channels it accepts, previous-stage segmentations not counted.
+        resolutions: at which it segments in deep supervision at most; 0: at all but the coarsest of the plan.
         reference_forms: published form -> keyword arguments of ``reference()`` that build it.
         title, doi: of the article.
         licence: of the reference implementation.
@@ -59,6 +60,7 @@ class Network:
     doi: str
     licence: str
     built_with: Mapping[str, Any] = field(default_factory=dict)
+    resolutions: int = 0
     published_parameters: Mapping[str, int] = field(default_factory=dict)
     encoders: tuple[Encoder, ...] = ()
     keeps_less_since: str = ""

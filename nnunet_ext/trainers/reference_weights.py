@@ -69,12 +69,12 @@ def _classes_of(weights: StateDict, build: Callable[[int], nn.Module], classes: 
     for number in [classes, *sorted(lengths - {classes, 0})]:
         with torch.device("meta"):
             twin: Any = build(number)
-            try:
-                twin.load_reference_state_dict(shapes)
-            except (ValueError, RuntimeError) as error:
-                refused = refused or error
-                continue
-        return number
+        try:
+            twin.load_reference_state_dict(shapes)
+        except (ValueError, RuntimeError) as error:
+            refused = refused or error
+        else:
+            return number
     assert refused is not None
     raise refused
 

@@ -66,7 +66,7 @@ def test_a_checkpoint_for_as_many_classes_starts_everything(start, tmp_path, nam
     assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
     assert f"-pretrained_weights {tmp_path / 'start.pth'}" in said
     started = make_trainer(f"nnUNetTrainer{trainer}_1epochs_1its_1vits", pretrained=str(tmp_path / "start.pth"))
-    key = "encoders.0.convs.0.0.conv.weight"
+    key = "encoders.0.convs.0.conv.weight"
     assert torch.equal(started.network.state_dict()[key], network.state_dict()[key])
 
 
@@ -108,7 +108,7 @@ def test_a_hidden_width_that_differs_starts_at_random_and_the_rest_is_loaded(sta
     assert code == 0
     assert "from 64 to 16 slices its hidden width changes from 4 to 1" in said
     assert torch.equal(
-        weights["encoders.3.convs.0.0.conv.weight"], network.state_dict()["encoders.3.convs.0.0.conv.weight"]
+        weights["encoders.3.convs.0.conv.weight"], network.state_dict()["encoders.3.convs.0.conv.weight"]
     )
 
 

@@ -11,6 +11,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Sta
 from torch import nn
 
 from nnunet_ext.architectures.blocks.attention import Placement
+from nnunet_ext.architectures.blocks.attention.descriptors import scaled
 from nnunet_ext.architectures.blocks.attention.plan import AttentionPlan
 from nnunet_ext.architectures.blocks.attention.residual_squeeze_excite import ResidualSqueezeExcite
 from nnunet_ext.architectures.blocks.attention.split_attention import SplitAttention
@@ -148,7 +149,12 @@ class SplitStage(nn.Module):
 
 
 class RecomputedResidualSqueezeExcite(ResidualSqueezeExcite):
-    """``ResidualSqueezeExcite`` that keeps what its convolutions give, and repeats the rest in the backward pass."""
+    """``ResidualSqueezeExcite`` whose channel weights g read the map h behind a nonlinearity: behind an instance norm
+    alone, its mean is the bias of that norm, whatever the image. It keeps what its convolutions give, and repeats the
+    rest in the backward pass.
+
+        h = norm(conv(act(norm(conv(x)))));  out = act(h * g(act(h)) + skip(x))
+    """
 
     def __init__(
         self,
@@ -161,6 +167,7 @@ class RecomputedResidualSqueezeExcite(ResidualSqueezeExcite):
         **options: Any,
     ) -> None:
         super().__init__(layers, channels, out_channels, kernel_size, stride, **options)
+        self.read_activation = layers.activation()
         self.recompute = recompute and makes_new_tensor(self.norm1) and repeatable(self)
         self.random = draws_random_numbers(self)
 
@@ -178,5 +185,11 @@ class RecomputedResidualSqueezeExcite(ResidualSqueezeExcite):
     def _behind_convolutions(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         if isinstance(self.skip, nn.Sequential):
             skip = self.skip[1](skip)
-        attended: torch.Tensor = self.activation2(self.attention(self.norm2(x)) + skip)
+        attended: torch.Tensor = self.activation2(self._attended(self.norm2(x)) + skip)
         return attended
+
+    def _attended(self, h: torch.Tensor) -> torch.Tensor:
+        # A copy, since the nonlinearity may act in place.
+        weights = self.attention.gates_of(self.read_activation(h.clone())).channels
+        assert weights is not None
+        return scaled(h, weights)
