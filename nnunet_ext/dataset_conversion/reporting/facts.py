@@ -68,7 +68,7 @@ def as_text(dataset: Dataset) -> str:
         ("download", dataset.download),
         ("licence", dataset.licence),
         *(("cite", text) for text in dataset.citation),
-        ("doi", ", ".join(dataset.doi)),
+        *([("doi", ", ".join(dataset.doi))] if dataset.doi else []),
     ]
     return facts_text(f"{dataset.name}: {dataset.title}", rows)
 
