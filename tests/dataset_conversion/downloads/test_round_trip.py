@@ -13,9 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -67,16 +65,6 @@ def _array(name: str, data: bytes) -> np.ndarray:
 def _labels(files: Iterator[tuple[str, bytes]]) -> dict[str, np.ndarray]:
     ends = ("_seg.nii", "_seg.nii.gz", "_Segm.nii", "_mask.tif")
     return {name.rsplit("/", 1)[-1]: _array(name, data) for name, data in files if name.endswith(ends)}
-
-
-@pytest.fixture
-def verify(monkeypatch):
-    """nnU-Net's own integrity check, with threads in place of its spawned processes (2 s each)."""
-    from nnunetv2.experiment_planning import verify_dataset_integrity as module
-
-    threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
-    monkeypatch.setattr(module, "multiprocessing", threads)
-    return lambda folder: module.verify_dataset_integrity(str(folder), num_processes=2)
 
 
 @pytest.mark.parametrize(("dataset", "layout", "form", "folder"), FORMS)
