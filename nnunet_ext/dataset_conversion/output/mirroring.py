@@ -22,7 +22,7 @@ def different_axes(dataset: Dataset, tasks: Sequence[Task]) -> list[Finding]:
         first = _first_cases(direction, tasks)
         if len(first) > 1:
             where = joined([f"axis {axis} (such as {task.case.name})" for axis, task in sorted(first.items())])
-            message = f"{direction} is along {where}, so that none of these axes is mirrored"
+            message = f"from {direction.replace('-', ' to ')} runs {where}; none of these axes is mirrored"
             found.append(Finding("GEO09", message, remedy="bring all images into one orientation"))
     return found
 

@@ -174,9 +174,9 @@ def _mirroring(plan: Plan) -> str:
     axes = no_mirror_axes(plan.destination.dataset, plan.tasks)
     if not axes:
         return ""
-    what = joined(plan.destination.dataset.no_mirror)
+    what = joined([direction.replace("-", " from ") for direction in plan.destination.dataset.no_mirror])
     return (
-        f"## Mirroring\n\nThe labels tell {what} apart: images must not be mirrored along axis "
+        f"## Mirroring\n\nThe labels tell {what}: images must not be mirrored along axis "
         f"{joined([str(axis) for axis in axes])} of nnU-Net's arrays, which `dataset.json` says under "
         "`no_mirror_axes`. Trainers of nnunet_ext follow it; with those of nnU-Net itself, take "
         "`nnUNetTrainerNoMirroring`."

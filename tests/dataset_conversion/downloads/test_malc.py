@@ -247,7 +247,7 @@ def test_images_that_lie_differently_are_warned_of_and_mirrored_along_neither_ax
     source = download("malc")
     reoriented(source, "ASL", only="1002_3")
     done = command("convert", "malc", "-i", source, "--dry-run")
-    assert "GEO09: left-right is along axis 0 (such as 1002_3) and axis 2 (such as 1000_3)" in done.out
+    assert "GEO09: from left to right runs axis 0 (such as 1002_3) and axis 2 (such as 1000_3)" in done.out
     assert command("convert", "malc", "-i", source).code == 0
     assert json.loads((nnunet_folders.raw / COARSE / "dataset.json").read_text())["no_mirror_axes"] == [0, 2]
 

@@ -186,6 +186,8 @@ def test_number_of_processes_does_not_change_a_byte(dataset, layout, folder, pri
     ("dataset", "folder"),
     [
         ("brats2020", "Dataset520_BraTS2020"),
+        ("hvsmr2016", "Dataset545_HVSMR2016"),
+        ("malc", "Dataset546_MALC32"),
         ("lgg", "Dataset535_LGGSlices"),
         ("busi", "Dataset531_BUSI"),
         ("kvasir-seg", "Dataset537_KvasirSEG"),
@@ -287,7 +289,7 @@ def test_converting_again_changes_nothing(pristine, command, tree, nnunet_folder
 
 
 def test_a_dry_run_writes_nothing(pristine, capsys, nnunet_folders):
-    for dataset in ("brats2019", "brats2020", "brats2021", "busi", "kvasir-seg", "lgg"):
+    for dataset in ("brats2019", "brats2020", "brats2021", "busi", "hvsmr2016", "kvasir-seg", "lgg", "malc"):
         assert main(["convert", dataset, "-i", str(pristine(dataset, quirks=True)), "--dry-run"]) == 0
         assert capsys.readouterr().out
     assert list(nnunet_folders.raw.iterdir()) == []
