@@ -140,6 +140,15 @@ def test_an_unknown_variant_is_one_line(pristine, one_line, nnunet_folders):
     assert "axial_crop, axial_full, sa_crop" in line
 
 
+def test_a_prediction_may_be_as_large_as_an_image_that_is_converted():
+    from nnunet_ext.dataset_conversion.datasets import get
+    from nnunet_ext.dataset_conversion.formats import sizes
+    from nnunet_ext.dataset_conversion.submission_files import max_voxels
+
+    assert max_voxels(get("hvsmr2016"), {}) == sizes.max_volume_voxels(None) >= 528 * 528 * 200
+    assert max_voxels(get("lgg"), {}) == sizes.MAX_SERIES_PIXELS
+
+
 # --- wrong input -----------------------------------------------------------------------------------------------------
 
 
