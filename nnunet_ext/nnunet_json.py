@@ -14,6 +14,16 @@ from nnunet_ext.forms import FormError, read_document
 
 _VALUE = forms.either(forms.digits, forms.whole_float, forms.count)
 _LABEL = forms.either(forms.list_of(_VALUE, nonempty=True), _VALUE)
+_AXES = forms.list_of(forms.between(0, 2), at_most=3)
+
+
+def different_axes(value: Any, where: str) -> None:
+    """Different axes of an image array; nnU-Net reads every image with three, a picture as a single slice."""
+    _AXES(value, where)
+    if len(set(value)) < len(value):
+        raise FormError(f"{where} names an axis twice")
+
+
 _DATASET = forms.record(
     {"labels": forms.mapping(forms.text, _LABEL, nonempty=True)},
     {
@@ -22,6 +32,7 @@ _DATASET = forms.record(
         "regions_class_order": forms.optional(forms.list_of(_VALUE)),
         "numTraining": forms.count,
         "file_ending": forms.component,
+        "no_mirror_axes": different_axes,  # ours: trainers.mirror_axes follows it
         "overwrite_image_reader_writer": forms.optional(forms.identifier),
         # nnU-Net's other way to name files: identifier -> paths. Preprocessing writes files of the identifiers' names.
         "dataset": forms.mapping(

@@ -21,7 +21,8 @@ class Pattern:
     - ``role``: which file of the case this is (else ``role`` below);
     - ``slice``: number of a slice; the slices of a case are stacked, numbered from 1 without gaps;
     - ``part``: number of one of several masks, which are united;
-    - ``group``: the patient; ``stratum``: what the folds should hold equal shares of.
+    - ``group``: the patient; ``stratum``: what the folds should hold equal shares of;
+    - ``variant``: which of several forms of the whole release the file is part of, such as cropped or whole images.
 
     Args:
         regex: the expression.
@@ -59,6 +60,9 @@ class LabelMap:
         ignored: source values that become background, with a count in the report (LAB05).
         hints: source value outside ``forward`` -> the convention it looks like.
         tissues: our value -> name, where ``names`` holds overlapping regions.
+        hallmarks: source values of which every label of the release holds at least one. A label with none of them is
+            refused (LAB01): its values would be taken for others that the release has too.
+        hallmark_hint: the convention that such a label looks like.
     """
 
     names: Mapping[str, int | tuple[int, ...]]
@@ -68,6 +72,8 @@ class LabelMap:
     ignored: tuple[int, ...] = ()
     hints: Mapping[int, str] = field(default_factory=dict)
     tissues: Mapping[int, str] = field(default_factory=dict)
+    hallmarks: tuple[int, ...] = ()
+    hallmark_hint: str = ""
 
     @property
     def lossy(self) -> bool:
@@ -144,7 +150,12 @@ DECISIONS = {
     "official_split": "whether the publisher's test cases are test cases, as they are where nothing decides it",
     "normal": "whether cases that show nothing to segment are kept, as they are where nothing decides it",
     "drop_empty_slices": "whether slices whose mask is empty are left out",
+    "variant": "which variant of the release is converted, of those that the names of files tell",
+    "rescans": "whether second scans of people are kept of whom nobody knows which other cases are theirs",
 }
+
+#: Opposite directions of a body -> the letters that stand for them in orientations such as RAS.
+DIRECTIONS = {"left-right": "LR", "anterior-posterior": "AP", "inferior-superior": "IS"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,8 @@ class Dataset:
         years_or_release: year, or name of the release.
         cases: published number of cases with labels.
         test_cases: published number of cases without labels in the download; None if unknown or none, and then a case
-            without a label is an error.
+            without a label is an error. With an ``official_split``: of its test cases, whose labels not every copy of
+            the release has.
         licence, citation, doi, download: what the user must know before using it.
         layout: the tree of the download, as text.
         case_name: expression of a case's name.
@@ -208,6 +220,9 @@ class Dataset:
             another (DUP04) and stay in one fold; None where this is not measured.
         sizes: expression of the name of a json file, case name -> ``width`` and ``height``, compared with the pictures
             where it is there.
+        rescans: cases that are second scans of people in the data, of whom nobody knows which other case is theirs.
+        no_mirror: keys of ``DIRECTIONS`` along which images must not be mirrored, since the labels tell the sides
+            apart. Only for targets of form ``volume``, whose files say how they lie.
         choices: what the user may choose with this dataset alone.
     """
 
@@ -241,6 +256,8 @@ class Dataset:
     normal_cases: int = 0
     near_duplicates: int | None = None
     sizes: str = ""
+    rescans: tuple[str, ...] = ()
+    no_mirror: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
 
     @property

@@ -16,6 +16,7 @@ from nnunet_ext.dataset_conversion.find.assemble import assemble
 from nnunet_ext.dataset_conversion.find.layout import Matched
 from nnunet_ext.dataset_conversion.find.sources import Index, index
 from nnunet_ext.dataset_conversion.find.tables import apply_sizes, apply_tables
+from nnunet_ext.dataset_conversion.find.variants import choose_variant
 from nnunet_ext.dataset_conversion.folds import overlap
 from nnunet_ext.dataset_conversion.folds.groups import (
     divided_patients,
@@ -23,9 +24,11 @@ from nnunet_ext.dataset_conversion.folds.groups import (
     make_folds,
     officially_divided,
 )
+from nnunet_ext.dataset_conversion.folds.rescans import people_unknown, without_rescans
 from nnunet_ext.dataset_conversion.folds.splits import check_number
 from nnunet_ext.dataset_conversion.options import Options
 from nnunet_ext.dataset_conversion.output.destination import check_sources, find_destination
+from nnunet_ext.dataset_conversion.output.mirroring import different_axes
 from nnunet_ext.dataset_conversion.output.nnunet_folders import raw_folder
 from nnunet_ext.dataset_conversion.plan import Destination, Plan
 from nnunet_ext.dataset_conversion.tasks import Task, identifiers
@@ -67,17 +70,19 @@ def make_plan(
     dataset = matched.dataset
     destination = find_destination(dataset, options)
     check_sources(sources, destination)
+    matched, of_variants, variant_findings = choose_variant(matched, options.choices)
     assembled = assemble(matched, found.closed_archives)
     cases, table_findings = apply_tables(dataset, assembled.cases, matched.tables)
     cases, size_findings = apply_sizes(cases, matched.sizes)
     cases, split_findings = officially_divided(dataset, cases, options)
-    findings = [Finding.of(error) for error in found.unopened] + assembled.findings
+    findings = [Finding.of(error) for error in found.unopened] + variant_findings + assembled.findings
     findings = policy.apply(findings + table_findings + size_findings + split_findings)
     cases, left_out, more = _choose_cases(destination, cases, options, str(sources[0]), bool(errors(findings)))
+    left_out = of_variants | left_out
     findings += more
     closed = [any(file.location in found.closed_archives for _, file in case.all_files) for case in cases]
     tasks, more = _plan_cases([_task(case, destination, options, policy) for case in cases], closed)
-    findings += more
+    findings += more + different_axes(dataset, tasks)
     groups: dict[str, str] = {}
     strata: dict[str, str | None] = {}
     if cases and not errors(policy.apply(findings)):
@@ -137,6 +142,8 @@ def _choose_cases(
         kept = [case for case in cases if (case.stratum or "").casefold() != dataset.normal]
         left_out[f"{dataset.normal}, nothing to segment ({normal.flag} keeps them)"] = len(cases) - len(kept)
         cases = kept
+    cases, of_rescans = without_rescans(dataset, cases, options)
+    left_out |= of_rescans
     training = [case for case in cases if case.split == "train"]
     shared, findings = overlap.shared_cases(dataset, training, destination.raw, destination.folder_name)
     for other in options.exclude_overlap:
@@ -192,13 +199,14 @@ def _form(task: Task) -> Form:
 def _group(
     destination: Destination, cases: Sequence[Case], options: Options
 ) -> tuple[dict[str, str], dict[str, str | None], list[Finding]]:
-    """Groups and strata of what nnU-Net will train on, by its identifiers, and findings SPL05 and SPL08.
+    """Groups and strata of what nnU-Net will train on, by its identifiers, and findings SPL05, SPL08, SPL10.
 
     Raises:
         UserError: CSV02, SPL01, SPL02: folds that cannot be made show before anything is written.
     """
     case_groups, case_strata = groups_and_strata(destination.dataset, cases, options)
     findings = divided_patients(destination.dataset, cases, case_groups, options)
+    findings += people_unknown(destination.dataset, cases, case_groups, options)
     training = [case for case in cases if case.split == "train"]
     trained_on = {case_groups[case.id] for case in training}
     shared = sorted(case.name for case in cases if case.split == "test" and case_groups[case.id] in trained_on)

@@ -80,7 +80,7 @@ def to_submission(
         raise UserError(
             f"cannot write {target}: {error.strerror}", code="OUT04", remedy="give another folder"
         ) from error
-    most = max_voxels(get(dataset).shape, record)
+    most = max_voxels(get(dataset), record)
     written: list[Path] = []
     with Progress("writing", len(given)) as progress:
         for prediction in given:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.cases.whole_numbers import STEP, whole_numbers
 from nnunet_ext.dataset_conversion.checks import raise_first
+from nnunet_ext.dataset_conversion.description import Dataset
 from nnunet_ext.dataset_conversion.formats import gz, nifti, pictures, sizes
 from nnunet_ext.dataset_conversion.submission_names import Prediction
 from nnunet_ext.errors import UserError
@@ -74,16 +75,17 @@ def files_of(prediction: Prediction, record: dict[str, Any], most: int) -> Itera
     yield names[0], gz.compress(body) if names[0].endswith(".gz") else body
 
 
-def max_voxels(published: Sequence[int] | None, record: dict[str, Any]) -> int:
+def max_voxels(dataset: Dataset, record: dict[str, Any]) -> int:
     """Voxels, or pixels of all slices, that a case may have: those that its conversion took.
 
     Args:
-        published: shape of the volumes of the dataset; None for pictures.
+        dataset: whose cases are volumes, or pictures.
         record: of the conversion.
     """
     if {"SIZ01", "SIZ02"} & set(record.get("options", {}).get("allow", ())):
         return nifti.MAX_VOXELS
-    return sizes.MAX_SERIES_PIXELS if published is None else sizes.max_volume_voxels(published)
+    volumes = any(target.form == "volume" for target in dataset.targets.values())
+    return sizes.max_volume_voxels(dataset.shape) if volumes else sizes.MAX_SERIES_PIXELS
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -27,6 +27,8 @@ class Task:
         details: what the plan found out, of the form's own kind.
         bytes_to_write: estimate for the free-space check.
         operations: what will be done, for the dry run: (operation, output).
+        orientation: letters of the directions in which the axes of a volume run, in the order of storage, such as LPS;
+            empty for pictures, and before the header is looked at.
     """
 
     case: Case
@@ -40,6 +42,7 @@ class Task:
     details: Any = None
     bytes_to_write: int = 0
     operations: tuple[tuple[str, str], ...] = ()
+    orientation: str = ""
 
     def note(
         self, result: CaseResult, code: str, message: str, file: str = "", remedy: str = "", severity: str = ""

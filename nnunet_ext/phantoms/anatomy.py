@@ -37,6 +37,18 @@ class Brain:
     box: tuple[slice, slice, slice]
 
 
+def require_size(shape: tuple[int, int, int]) -> None:
+    """
+    Raises:
+        UserError: an axis is too short to hold an anatomy.
+    """
+    if min(shape) < MIN_AXIS:
+        raise UserError(
+            f"shape {'x'.join(map(str, shape))} is too small for a phantom",
+            remedy=f"give at least {MIN_AXIS} voxels an axis",
+        )
+
+
 def _bounding_box(shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
     # A brain takes 137 x 190 x 140 voxels of a BraTS image of 155 x 240 x 240. Small images are cut closer: they have
     # few voxels to spend on background.
@@ -68,11 +80,7 @@ def make_brain(generator: np.random.Generator, shape: tuple[int, int, int]) -> B
     Raises:
         UserError: an axis is too short to hold the anatomy.
     """
-    if min(shape) < MIN_AXIS:
-        raise UserError(
-            f"shape {'x'.join(map(str, shape))} is too small for a phantom",
-            remedy=f"give at least {MIN_AXIS} voxels an axis",
-        )
+    require_size(shape)
     box = _bounding_box(shape)
     extent = tuple(s.stop - s.start for s in box)
     axes = [np.linspace(-1, 1, 2 * n + 1, dtype=np.float32)[1::2] for n in extent]

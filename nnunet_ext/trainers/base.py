@@ -21,6 +21,7 @@ from nnunet_ext.trainers import (
     checkpoints,
     continuation,
     memory_line,
+    mirror_axes,
     seeding,
     training_state,
     training_step,
@@ -37,7 +38,7 @@ class BaseTrainer(nnUNetTrainer):
     Beyond the recipe it differs from ``nnUNetTrainer`` in this: checkpoints are written beside and renamed, name the
     plugin's version, the network and the recipe, and are read without executing them; short trainings write
     ``checkpoint_latest`` more often; the checkpoints of an earlier training in the same folder are set aside; plans
-    with two stages train.
+    with two stages train; images are not mirrored along axes that dataset.json forbids.
     """
 
     network_class: ClassVar[type[nn.Module]]
@@ -67,6 +68,12 @@ class BaseTrainer(nnUNetTrainer):
         self.save_every = max(1, min(50, recipe.epochs // 20))
         if recipe.bf16:
             self.grad_scaler = None  # bfloat16 has the range of float32
+        self.unmirrored_axes = mirror_axes.unmirrored_axes(
+            dataset_json,
+            self.plans_manager.transpose_forward,
+            len(self.configuration_manager.patch_size),
+            Path(self.preprocessed_dataset_folder_base, "dataset.json"),
+        )
         for note in before_training.notes_on_name(self):
             self.print_to_log_file(note)
 
@@ -141,14 +148,16 @@ class BaseTrainer(nnUNetTrainer):
         super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:
-        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+        rotation, dummy_2d, initial_patch_size, mirrored = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if not self.recipe.mirroring:
-            mirror_axes = self.inference_allowed_mirroring_axes = None
+            mirrored = None
+        # nnU-Net keeps these axes in checkpoints, and prediction follows them
+        mirrored = self.inference_allowed_mirroring_axes = mirror_axes.without(mirrored, self.unmirrored_axes)
         if not self.recipe.augmentation:  # no rotation, so no larger patch to rotate in
             initial_patch_size = self.configuration_manager.patch_size
-        return rotation, dummy_2d, initial_patch_size, mirror_axes
+        return rotation, dummy_2d, initial_patch_size, mirrored
 
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> Any:
@@ -183,7 +192,7 @@ class BaseTrainer(nnUNetTrainer):
             f"nnunet_ext {__version__}: {checkpoints.class_path(self.bare_network())}, {self.recipe.as_dict()}"
         )
         self.print_to_log_file(memory_line.first_line(self))
-        for note in before_training.notes_on_folds(self):
+        for note in (*before_training.notes_on_folds(self), *before_training.notes_on_mirroring(self)):
             self.print_to_log_file(note)
         folder = Path(self.output_folder)
         checkpoints.clean(folder)

@@ -1,4 +1,4 @@
-"""What a trainer looks at before its first step: its name, the previous stage of a cascade, and the folds."""
+"""What a trainer looks at before its first step: its name, the previous stage of a cascade, folds and mirroring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.trainers import registry, splits
+from nnunet_ext.shown import joined
+from nnunet_ext.trainers import mirror_axes, registry, splits
 
 # Ensemble folders join two names of result folders, 17 characters and the folds; file systems allow 255 bytes.
 MAX_FOLDER_NAME = 110
@@ -56,3 +57,13 @@ def notes_on_folds(trainer: Any) -> Iterator[str]:
         )
         if difference:
             yield f"WARNING: {difference}"
+
+
+def notes_on_mirroring(trainer: Any) -> Iterator[str]:
+    """A line for the log where dataset.json forbids to mirror along some axes and the recipe would."""
+    if trainer.unmirrored_axes and trainer.recipe.mirroring:
+        axes = joined([str(axis) for axis in trainer.unmirrored_axes])
+        yield (
+            f"no mirroring along axis {axes} of the patches, neither in augmentation nor at test time: dataset.json "
+            f"forbids it ({mirror_axes.KEY})"
+        )

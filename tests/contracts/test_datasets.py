@@ -20,7 +20,7 @@ from nnunet_ext.commands import convert as convert_command
 from nnunet_ext.dataset_conversion.cases.case_forms import FORMS
 from nnunet_ext.dataset_conversion.checks import CHECKS
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
-from nnunet_ext.dataset_conversion.description import DECISIONS, Choice, Dataset
+from nnunet_ext.dataset_conversion.description import DECISIONS, DIRECTIONS, Choice, Dataset
 from nnunet_ext.dataset_conversion.find.layout import detect
 from nnunet_ext.dataset_conversion.find.sources import Index, index
 from nnunet_ext.dataset_conversion.options import Options
@@ -190,8 +190,30 @@ def test_a_choice_is_an_option_that_the_converter_knows_how_to_follow(name: str,
         assert dataset.official_split is not None
     if choice.decides == "normal":
         assert dataset.normal
+    if choice.decides == "variant":
+        spoken = {found for pattern in dataset.patterns for found in re.findall(r"\?P<variant>([^)]*)", pattern.regex)}
+        assert spoken == {"|".join(choice.values)}
+    if choice.decides == "rescans":
+        assert dataset.rescans
     if choice.decides == "drop_empty_slices":
         assert "slices" in {target.form for target in dataset.targets.values()}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_a_description_sets_apart_is_for_the_user_to_choose(name: str) -> None:
+    dataset = get(name)
+    variants = any("?P<variant>" in pattern.regex for pattern in dataset.patterns)
+    assert variants == (dataset.choice("variant") is not None)
+    assert bool(dataset.rescans) == (dataset.choice("rescans") is not None)
+    assert all(re.fullmatch(dataset.case_name, case) for case in dataset.rescans)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_directions_that_must_not_be_mirrored_are_known_and_volumes_tell_where_they_are(name: str) -> None:
+    dataset = get(name)
+    assert set(dataset.no_mirror) <= set(DIRECTIONS)
+    if dataset.no_mirror:
+        assert {target.form for target in dataset.targets.values()} == {"volume"}
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from nnunet_ext.dataset_conversion.description import LabelMap
 
 _MAX_COUNTED = 1 << 16  # label values from here on are counted by sorting
 _MAX_UNKNOWN = 1000  # with more different values without meaning, a file is no label: no more are counted
+_LISTED = 5  # values that a message names
 # A photograph of a mask is grey where it is neither: between these values, in more than this share of its pixels.
 _GREY, _GREY_SHARE = (16, 239), 0.05
 
@@ -41,6 +42,8 @@ def relabel(
     }
     if unknown:
         return None, {}, [*findings, _unknown_values(unknown, labels, case, file)]
+    if labels.hallmarks and set(found) - {0} and not set(found) & set(labels.hallmarks):
+        return None, {}, [*findings, _without_hallmarks(found, labels, case, file)]
     ignored = {value: count for value, count in found.items() if value in labels.ignored}
     if ignored:
         listed = ", ".join(f"{value} ({count})" for value, count in ignored.items())
@@ -119,17 +122,41 @@ def _count(values: np.ndarray) -> dict[int, int]:
 
 
 def _unknown_values(unknown: Mapping[int, int], labels: LabelMap, case: str, file: str) -> Finding:
-    listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:5])
+    listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(unknown.items())[:_LISTED])
     if len(unknown) > _MAX_UNKNOWN:
-        listed = f"{', '.join(map(str, list(unknown)[:5]))} and more than {_MAX_UNKNOWN - 5} others"
+        listed = f"{', '.join(map(str, list(unknown)[:_LISTED]))} and more than {_MAX_UNKNOWN - _LISTED} others"
     hint = next((labels.hints[value] for value in unknown if value in labels.hints), "")
-    allowed = ", ".join(str(value) for value in sorted(labels.forward))
+    allowed = _in_ranges(sorted(labels.forward))
     return Finding(
         "LAB01",
         f"{case}: label value {listed} is outside {allowed}" + (f"; {hint}" if hint else ""),
         case,
         file,
         "check that this is the release you named",
+    )
+
+
+def _in_ranges(values: Sequence[int]) -> str:
+    """``0, 4, 11, 35-41``: what a release with many labels has, in a message that can be read."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > _LISTED else ", ".join(map(str, run)) for run in runs)
+
+
+def _without_hallmarks(found: Mapping[int, int], labels: LabelMap, case: str, file: str) -> Finding:
+    values = [value for value in found if value]
+    listed = ", ".join(map(str, values[:_LISTED])) + (", ..." if len(values) > _LISTED else "")
+    return Finding(
+        "LAB01",
+        f"{case}: label values {listed}, and none of the {len(labels.hallmarks)} of which every label of the release "
+        f"has some; {labels.hallmark_hint}",
+        case,
+        file,
+        "give the labels as they were published",
     )
 
 

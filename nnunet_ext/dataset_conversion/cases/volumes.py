@@ -27,6 +27,7 @@ from nnunet_ext.dataset_conversion.cases.outputs import keep_file, write_content
 from nnunet_ext.dataset_conversion.checks import Finding, errors
 from nnunet_ext.dataset_conversion.formats import gz, nifti
 from nnunet_ext.dataset_conversion.formats.nifti import Header
+from nnunet_ext.dataset_conversion.formats.orientation import axis_letters
 from nnunet_ext.dataset_conversion.formats.sizes import volume_too_large
 from nnunet_ext.dataset_conversion.tasks import CaseResult, Task
 from nnunet_ext.dataset_conversion.writing import Files, link_is_expected, sha256
@@ -121,7 +122,13 @@ def _with_operations(task: Task, jobs: _Jobs) -> Task:
     if jobs.label is not None:
         operations.append(("relabel", jobs.label.path))
         size += _LABEL_SHARE * jobs.label.header.content_size
-    return replace(task, details=jobs, operations=tuple(operations), bytes_to_write=int(size))
+    return replace(
+        task,
+        details=jobs,
+        operations=tuple(operations),
+        bytes_to_write=int(size),
+        orientation=axis_letters(jobs.images[0].header.affine),
+    )
 
 
 def run(task: Task) -> CaseResult:

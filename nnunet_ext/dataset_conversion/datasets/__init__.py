@@ -20,8 +20,10 @@ DATASETS = MappingProxyType(
         "brats2020": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2020",
         "brats2021": "nnunet_ext.dataset_conversion.datasets.brats:BRATS2021",
         "busi": "nnunet_ext.dataset_conversion.datasets.busi:BUSI",
+        "hvsmr2016": "nnunet_ext.dataset_conversion.datasets.hvsmr2016:HVSMR2016",
         "kvasir-seg": "nnunet_ext.dataset_conversion.datasets.kvasir_seg:KVASIR_SEG",
         "lgg": "nnunet_ext.dataset_conversion.datasets.lgg:LGG",
+        "malc": "nnunet_ext.dataset_conversion.datasets.malc:MALC",
     }
 )
 

@@ -42,6 +42,7 @@ def assemble(matched: Matched, closed_archives: frozenset[str] = frozenset()) ->
     without_labels = trees_without_labels(matched.dataset, entries, fallbacks)
     _note_test_cases(without_labels, findings)
     predicted = {name for cases in without_labels.values() for name in cases}
+    predicted |= _published_test_cases(matched.dataset, entries)
     others = under_other_endings(matched.dataset, unknown)
     cases = []
     for name in sorted(entries, key=natural_key):
@@ -55,6 +56,15 @@ def assemble(matched: Matched, closed_archives: frozenset[str] = frozenset()) ->
             cases.append(_case(matched.dataset, name, found, split))
     _check_equal_ids(cases, findings)
     return Assembled(cases, findings, unknown)
+
+
+def _published_test_cases(dataset: Dataset, entries: Mapping[str, list[CaseFile]]) -> set[str]:
+    """Cases without a label that are test cases of the publisher's split, where not every copy has their labels."""
+    if dataset.official_split is None or not dataset.test_cases:
+        return set()
+    test = {name.casefold() for name, split in dataset.official_split().items() if split == "test"}
+    unlabelled = (name for name, own in entries.items() if dataset.label not in {entry.role for entry in own})
+    return {name for name in unlabelled if name.casefold() in test}
 
 
 # --- nesting -----------------------------------------------------------------------------------------------------

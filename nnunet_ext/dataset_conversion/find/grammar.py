@@ -28,7 +28,7 @@ class CaseFile:
         role: which file of the case this is, such as ``flair`` or ``seg``.
         number: of the slice or part; -1 where the name has none.
         stacked: whether the number is that of a slice.
-        split, group, stratum: as the grammar tells; empty where it does not.
+        split, group, stratum, variant: as the grammar tells; empty where it does not.
         root: the folder that holds all cases, of which this one may have a folder of its own: ``data`` for
             ``data/case_1/case_1_seg.nii.gz`` and for ``data/case_1_seg.nii.gz``.
     """
@@ -42,6 +42,7 @@ class CaseFile:
     group: str
     stratum: str
     root: Root = (0, "")
+    variant: str = ""
 
 
 #: Expression, number of components of a path that it matches, and what it says.
@@ -80,6 +81,7 @@ def read_name(file: SourceFile, parts: Sequence[str], patterns: Sequence[Compile
             pattern.split,
             groups.get("group") or "",
             groups.get("stratum") or "",
+            variant=(groups.get("variant") or "").lower(),
         )
     return None
 

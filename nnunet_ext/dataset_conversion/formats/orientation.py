@@ -13,6 +13,7 @@ else from the qform. Scales of the sform that differ from ``pixdim`` have no eff
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,17 @@ def affine_as_simpleitk(header: Any, spacing: tuple[float, float, float], file: 
     affine[:3, :3] = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) * spacing
     affine[:3, 3] = matrix[:3, 3]
     return affine
+
+
+def axis_letters(affine: Sequence[Sequence[float]]) -> str:
+    """The direction in which each axis runs for the most part, in the order of storage: RAS, or LPS, ...
+
+    Args:
+        affine: three rows of the matrix from voxel to RAS coordinates.
+    """
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(aff2axcodes(np.vstack([affine, [0.0, 0.0, 0.0, 1.0]])))
 
 
 def _chosen(

@@ -6,6 +6,7 @@ from typing import Any
 
 from nnunet_ext import __version__
 from nnunet_ext.dataset_conversion.options import RGB_NORMS, Options
+from nnunet_ext.dataset_conversion.output.mirroring import no_mirror_axes
 from nnunet_ext.dataset_conversion.plan import Plan
 
 
@@ -24,6 +25,9 @@ def dataset_json(plan: Plan, options: Options, training: int, rule: str | None) 
     }
     if labels.regions_class_order:
         content["regions_class_order"] = list(labels.regions_class_order)
+    unmirrored = no_mirror_axes(dataset, plan.tasks)
+    if unmirrored:
+        content["no_mirror_axes"] = unmirrored  # nnU-Net passes over it; the trainers of this plugin follow it
     return content | {
         "name": plan.destination.folder_name,
         "description": dataset.title,

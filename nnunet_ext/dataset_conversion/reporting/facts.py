@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from nnunet_ext.dataset_conversion.description import Dataset
+from nnunet_ext.dataset_conversion.description import Dataset, LabelMap
 from nnunet_ext.shown import facts_text
+
+# of the entries of a label map, which for a release with many labels would fill a screen
+_MAX_SHOWN = 20
 
 
 def one_line_each(datasets: Iterable[Dataset]) -> str:
@@ -63,14 +66,20 @@ def as_text(dataset: Dataset) -> str:
     labels = dataset.default_target.labels
     rows += [
         ("labels", ", ".join(f"{name} {_value(value)}" for name, value in labels.names.items())),
-        ("label map", ", ".join(f"{source} -> {ours}" for source, ours in sorted(labels.forward.items()))),
+        ("label map", _map(labels)),
         ("layout", dataset.layout),
         ("download", dataset.download),
         ("licence", dataset.licence),
         *(("cite", text) for text in dataset.citation),
-        ("doi", ", ".join(dataset.doi)),
+        *([("doi", ", ".join(dataset.doi))] if dataset.doi else []),
     ]
     return facts_text(f"{dataset.name}: {dataset.title}", rows)
+
+
+def _map(labels: LabelMap) -> str:
+    if len(labels.forward) > _MAX_SHOWN:
+        return f"{len(labels.forward)} source values become {len(set(labels.forward.values()))} (--json lists them)"
+    return ", ".join(f"{source} -> {ours}" for source, ours in sorted(labels.forward.items()))
 
 
 def _official(dataset: Dataset) -> dict[str, int] | None:

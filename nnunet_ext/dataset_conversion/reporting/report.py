@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nnunet_ext.dataset_conversion.checks import BY_CODE, Finding
 from nnunet_ext.dataset_conversion.folds.splits import Splits
+from nnunet_ext.dataset_conversion.output.mirroring import no_mirror_axes
 from nnunet_ext.dataset_conversion.output.provenance import relative
 from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.reporting import phantom_source
 from nnunet_ext.dataset_conversion.tasks import CaseResult
+from nnunet_ext.shown import joined
 from nnunet_ext.shown import markdown as plain
 
 _EXAMPLES = 5
@@ -58,10 +60,10 @@ def markdown(
         _sizes(results),
         _groups(groups),
         _splits(folds),
+        _mirroring(plan),
         "## Please cite\n\n"
         + "\n".join(f"- {text}" for text in dataset.citation)
-        + "\n\nDOI: "
-        + ", ".join(dataset.doi),
+        + ("\n\nDOI: " + ", ".join(dataset.doi) if dataset.doi else ""),
         f"## Licence\n\n{dataset.licence}. Check the terms under which you obtained the data.",
         "## Next\n\n```\n" + next_command(plan) + "\n```",
     ]
@@ -165,6 +167,19 @@ def _groups(groups: Mapping[str, str]) -> str:
         f"never divided between folds; {len(several)} groups hold more than one, the largest are "
         + ", ".join(f"{plain(group)} ({several[group]})" for group in largest)
         + "."
+    )
+
+
+def _mirroring(plan: Plan) -> str:
+    axes = no_mirror_axes(plan.destination.dataset, plan.tasks)
+    if not axes:
+        return ""
+    what = joined([direction.replace("-", " from ") for direction in plan.destination.dataset.no_mirror])
+    return (
+        f"## Mirroring\n\nThe labels tell {what}: images must not be mirrored along axis "
+        f"{joined([str(axis) for axis in axes])} of nnU-Net's arrays, which `dataset.json` says under "
+        "`no_mirror_axes`. Trainers of nnunet_ext follow it; with those of nnU-Net itself, take "
+        "`nnUNetTrainerNoMirroring`."
     )
 
 

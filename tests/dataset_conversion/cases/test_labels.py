@@ -36,13 +36,37 @@ def test_every_voxel_is_mapped_as_the_table_says(labels: LabelMap, dtype: str) -
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_way_back_is_exact(name: str) -> None:
-    for target in get(name).targets.values():
-        labels = target.labels
+def test_the_way_back_is_exact_and_a_lossy_map_has_none(name: str) -> None:
+    maps = [target.labels for target in get(name).targets.values()]
+    assert not all(labels.lossy for labels in maps), "no form keeps all labels"
+    for labels in maps:
         stored = np.random.default_rng(2).choice(list(labels.forward), 500)
         mapped, _, _ = relabel(stored, labels, "case", "file")
         assert mapped is not None
-        np.testing.assert_array_equal([labels.inverse[int(value)] for value in mapped], stored)
+        if labels.lossy:
+            with pytest.raises(ValueError, match="lossy"):
+                _ = labels.inverse
+            np.testing.assert_array_equal([labels.forward[int(value)] for value in stored], mapped)
+        else:
+            np.testing.assert_array_equal([labels.inverse[int(value)] for value in mapped], stored)
+
+
+def test_a_label_without_any_hallmark_of_its_release_is_refused_but_an_empty_one_is_not() -> None:
+    labels = LabelMap(
+        names={"background": 0, "a": 1, "b": 2},
+        forward={0: 0, 3: 1, 200: 2},
+        hallmarks=(200,),
+        hallmark_hint="these look renumbered",
+    )
+    mapped, counts, (finding,) = relabel(np.array([0, 3, 3], np.uint8), labels, "case", "file")
+    assert (mapped, counts) == (None, {})
+    assert (finding.code, finding.severity) == ("LAB01", "error")
+    assert "label values 3, and none of the 1 of which" in finding.message
+    assert finding.message.endswith("these look renumbered")
+    mapped, _, _ = relabel(np.array([0, 3, 200], np.uint8), labels, "case", "file")
+    np.testing.assert_array_equal(mapped, [0, 1, 2])
+    _, _, findings = relabel(np.zeros(3, np.uint8), labels, "case", "file")
+    assert [finding.code for finding in findings] == ["LAB02"]
 
 
 def test_an_unexpected_value_is_named_with_its_count_and_likely_cause() -> None:

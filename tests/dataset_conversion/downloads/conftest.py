@@ -7,7 +7,9 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -19,6 +21,7 @@ from nnunet_ext.phantoms import write_phantoms
 
 # Small, quick to write, and still whole brains with all parts of a tumour.
 _SHAPES = {"brats2021": (12, 14, 16), "brats2020": (12, 14, 16), "brats2019": (12, 14, 16), "lgg": (12, 16, 18)}
+_SHAPES |= {"hvsmr2016": (12, 14, 16), "malc": (20, 24, 24)}
 _SHAPES |= {"busi": (1, 40, 48), "kvasir-seg": (1, 40, 48)}
 
 
@@ -46,6 +49,16 @@ def download(pristine: Callable[..., Path], tmp_path: Path) -> Callable[..., Pat
         return Path(shutil.copytree(pristine(dataset, **how), tmp_path / name))
 
     return copy
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """nnU-Net's own integrity check, with threads in place of its spawned processes (2 s each)."""
+    from nnunetv2.experiment_planning import verify_dataset_integrity as module
+
+    threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
+    monkeypatch.setattr(module, "multiprocessing", threads)
+    return lambda folder: module.verify_dataset_integrity(str(folder), num_processes=2)
 
 
 @dataclass(frozen=True)

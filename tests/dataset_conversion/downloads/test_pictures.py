@@ -7,9 +7,7 @@ import json
 import shutil
 import zipfile
 from collections import defaultdict
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,16 +39,6 @@ def _masks(source: Path) -> dict[str, np.ndarray]:
                 (pixels if pixels.ndim == 2 else pixels[..., 0]) > (0 if pixels.dtype == bool else 127)
             )
     return {name: np.any(parts, axis=0) for name, parts in united.items()}
-
-
-@pytest.fixture
-def verify(monkeypatch):
-    """nnU-Net's own integrity check, with threads in place of its spawned processes (2 s each)."""
-    from nnunetv2.experiment_planning import verify_dataset_integrity as module
-
-    threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
-    monkeypatch.setattr(module, "multiprocessing", threads)
-    return lambda folder: module.verify_dataset_integrity(str(folder), num_processes=2)
 
 
 @pytest.mark.parametrize("options", [(), ("--resize", "64x64", "--rgb-norm", "0_1")], ids=["as it is", "resized"])

@@ -13,9 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -67,16 +65,6 @@ def _array(name: str, data: bytes) -> np.ndarray:
 def _labels(files: Iterator[tuple[str, bytes]]) -> dict[str, np.ndarray]:
     ends = ("_seg.nii", "_seg.nii.gz", "_Segm.nii", "_mask.tif")
     return {name.rsplit("/", 1)[-1]: _array(name, data) for name, data in files if name.endswith(ends)}
-
-
-@pytest.fixture
-def verify(monkeypatch):
-    """nnU-Net's own integrity check, with threads in place of its spawned processes (2 s each)."""
-    from nnunetv2.experiment_planning import verify_dataset_integrity as module
-
-    threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
-    monkeypatch.setattr(module, "multiprocessing", threads)
-    return lambda folder: module.verify_dataset_integrity(str(folder), num_processes=2)
 
 
 @pytest.mark.parametrize(("dataset", "layout", "form", "folder"), FORMS)
@@ -198,6 +186,8 @@ def test_number_of_processes_does_not_change_a_byte(dataset, layout, folder, pri
     ("dataset", "folder"),
     [
         ("brats2020", "Dataset520_BraTS2020"),
+        ("hvsmr2016", "Dataset545_HVSMR2016"),
+        ("malc", "Dataset546_MALC32"),
         ("lgg", "Dataset535_LGGSlices"),
         ("busi", "Dataset531_BUSI"),
         ("kvasir-seg", "Dataset537_KvasirSEG"),
@@ -299,7 +289,7 @@ def test_converting_again_changes_nothing(pristine, command, tree, nnunet_folder
 
 
 def test_a_dry_run_writes_nothing(pristine, capsys, nnunet_folders):
-    for dataset in ("brats2019", "brats2020", "brats2021", "busi", "kvasir-seg", "lgg"):
+    for dataset in ("brats2019", "brats2020", "brats2021", "busi", "hvsmr2016", "kvasir-seg", "lgg", "malc"):
         assert main(["convert", dataset, "-i", str(pristine(dataset, quirks=True)), "--dry-run"]) == 0
         assert capsys.readouterr().out
     assert list(nnunet_folders.raw.iterdir()) == []

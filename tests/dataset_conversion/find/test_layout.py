@@ -41,6 +41,10 @@ def kvasir(name: str) -> list[str]:
     return [f"images/{name}.jpg", f"masks/{name}.jpg"]
 
 
+def hvsmr(name: str) -> list[str]:
+    return [f"{name}.nii.gz", f"{name}-label.nii.gz"]
+
+
 def indexed(folder: Path) -> Index:
     return index([folder], [], None)
 
@@ -50,8 +54,15 @@ EXAMPLES = {
     "brats2020": [brats("BraTS20_Training_001", ".nii"), brats("BraTS20_Validation_125", roles="flair t1 t1ce t2")],
     "brats2021": [brats("BraTS2021_00000"), brats("BraTS2021_01666")],
     "busi": [busi("benign (12)"), busi("malignant (1)"), [*busi("normal_(133)"), "normal_(133)_mask_1.png"]],
+    "hvsmr2016": [
+        hvsmr("training_axial_crop_pat0"),
+        hvsmr("training_axial_full_pat0"),
+        hvsmr("training_sa_crop_pat9")[::-1],
+        ["testing_axial_crop_pat19.nii"],
+    ],
     "kvasir-seg": [kvasir("cju0qkwl35piu0993l0dewei2"), kvasir("ck2bxskgxxzfv08386xkqtqdy")],
     "lgg": [lgg("TCGA_CS_4941_19960909"), lgg("TCGA_HT_A61B_19991127")],
+    "malc": [["1000_3.nii.gz", "1000_3_glm.nii.gz"], ["1128_3.nii", "1128_3_glm.nii"], ["1023_3.nii.gz"]],
 }
 
 
