@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import math
 import os
 import shutil
@@ -21,18 +19,16 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from torch import nn
 
 from nnunet_ext.errors import UserError, reason_of
-from nnunet_ext.families import NETWORKS, suffixes_of
 from nnunet_ext.files import MAX_JSON_BYTES, read_regular_file
 from nnunet_ext.planning import PLANNERS, fingerprint
 from nnunet_ext.planning.dataset_files import check_dataset_files
 from nnunet_ext.planning.planner import CONFIGURATIONS, NetworkPlanner
 from nnunet_ext.planning.plans_file import OURS, counts_more_than_is_kept, read_plans, refuse_foreign_classes
+from nnunet_ext.planning.plans_name import default_name
 from nnunet_ext.planning.preprocessed_data import missing_cases, require_cases_alone
 from nnunet_ext.shown import printable
 
 CASCADE = "3d_cascade_fullres"
-#: nnU-Net's own target; plans for it need no size in their name
-DEFAULT_TARGET = 8.0
 
 
 @dataclass(frozen=True)
@@ -67,30 +63,6 @@ class Wanted:
     @property
     def name(self) -> str:
         return self.plans_name or default_name(self.network_name, self.target, self.options, self.small)
-
-
-def default_name(network: str, target: float, options: Mapping[str, Any], small: bool = False) -> str:
-    """``nnUNetCFNetPlans``, with the target in it unless that is nnU-Net's 8 GB, and what tells a variant of the
-    network from others: ``nnUNetCFFormerBasePlans_24G``. Small plans have no target: ``nnUNetCFNetPlans_small``."""
-    size = "" if target == DEFAULT_TARGET else f"_{target:g}G".replace(".", "p")
-    if small:
-        size = "_small"
-    return f"nnUNet{network}{variant_tag(network, options)}Plans{size}"
-
-
-def variant_tag(network: str, options: Mapping[str, Any]) -> str:
-    """What a variant adds to the name of its plans: the tags of its suffixes, and for options that no suffix sets a
-    few characters that differ where they differ."""
-    row = NETWORKS.get(network)
-    own = {} if row is None else row.built_with
-    left, tags = {name: value for name, value in options.items() if (name, value) not in own.items()}, ""
-    for suffix in suffixes_of(network):
-        tag = suffix.tag_in(left)
-        tags += tag
-        left = {name: value for name, value in left.items() if not tag or name not in suffix.options}
-    if left:
-        tags += "X" + hashlib.sha256(json.dumps(left, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    return tags
 
 
 def check(wanted: Wanted, trust: bool = False) -> None:

@@ -23,8 +23,8 @@ from torch import nn
 from nnunet_ext.families import FAMILIES, NETWORKS, Network, figures, load, suffixes_of, trainers_of
 from nnunet_ext.families.rows import SELF_CONFIGURING
 from nnunet_ext.planning import gpu
-from nnunet_ext.planning.make_plans import default_name
 from nnunet_ext.planning.memory import built_without_data, measure_sample
+from nnunet_ext.planning.plans_name import default_name
 from nnunet_ext.trainers.registry import optimizer_of
 
 CLASSES = 3

@@ -504,7 +504,7 @@ def test_a_worker_killed_by_the_system_is_one_line(tmp_path: Path, brats2021: Pa
     from dataclasses import replace
 
     from nnunet_ext.dataset_conversion.datasets.brats import BRATS2021, LABELS_2017_TO_2021
-    from nnunet_ext.dataset_conversion.description import LabelMap
+    from nnunet_ext.dataset_conversion.label_map import LabelMap
 
     deadly = replace(LABELS_2017_TO_2021, names=_Deadly(LABELS_2017_TO_2021.names))
     assert isinstance(deadly, LabelMap)

@@ -18,7 +18,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.errors import UserError
-from nnunet_ext.planning import fingerprint, make_plans
+from nnunet_ext.planning import fingerprint, make_plans, plans_name
 
 NAME = "Dataset905_Small"
 CASES = ("case0", "case1")
@@ -59,7 +59,7 @@ def fill(folder: Path) -> None:
     [("CFNet", 8.0, "nnUNetCFNetPlans"), ("CFNet", 24.0, "nnUNetCFNetPlans_24G"), ("X", 7.5, "nnUNetXPlans_7p5G")],
 )
 def test_plans_are_named_by_network_and_target(network, target, name) -> None:
-    assert make_plans.default_name(network, target, {}) == name
+    assert plans_name.default_name(network, target, {}) == name
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_a_target_that_is_no_size_is_refused(constructed, target) -> None:
 
 def test_plans_for_something_else_are_overwritten_only_if_they_are_named(constructed) -> None:
     constructed()
-    name = make_plans.default_name("PlainConvUNet", 8, {})
+    name = plans_name.default_name("PlainConvUNet", 8, {})
     plan(plans_name=name)
     plan(plans_name=None)  # the same network and target again
     others = {"network": CFNet, "target": 16.0}

@@ -17,7 +17,7 @@ from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetRefer
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORKS
 from nnunet_ext.families.attention import NETWORKS as ROWS
-from nnunet_ext.planning.make_plans import default_name
+from nnunet_ext.planning.plans_name import default_name
 from nnunet_ext.trainers.attention_loss import WeightedDiceCrossEntropyLoss, class_weights
 from nnunet_ext.trainers.attention_schedule import pam_paper
 from nnunet_ext.trainers.registry import recipe_of, resolve

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnunet_ext.dataset_conversion.cases.whole_numbers import STEP, WholeNumbers, whole_numbers
 from nnunet_ext.dataset_conversion.checks import Finding
-from nnunet_ext.dataset_conversion.description import LabelMap
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 _MAX_COUNTED = 1 << 16  # label values from here on are counted by sorting
 _MAX_UNKNOWN = 1000  # with more different values without meaning, a file is no label: no more are counted

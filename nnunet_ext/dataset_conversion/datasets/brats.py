@@ -12,7 +12,8 @@ from functools import cache
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.datasets.resources import read_rows
-from nnunet_ext.dataset_conversion.description import Dataset, Image, LabelMap, Pattern, Table, Target
+from nnunet_ext.dataset_conversion.description import Dataset, Image, Pattern, Table, Target
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 _IMAGES = (Image("t1", ("T1",)), Image("t1ce", ("T1ce",)), Image("t2", ("T2",)), Image("flair", ("FLAIR",)))
 

@@ -13,7 +13,8 @@ from functools import cache
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.datasets.resources import read_rows
-from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, Pattern, Target
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 _NAME = r"(?P<stratum>benign|malignant|normal)[ _]?\(\d+\)"
 _LABELS = LabelMap(

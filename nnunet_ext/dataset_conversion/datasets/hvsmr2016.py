@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, Pattern, Target
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 VARIANTS = ("axial_crop", "axial_full", "sa_crop")
 _TWO_RATERS = "this looks like a re-upload with four classes by two raters, not like the labels of the challenge"

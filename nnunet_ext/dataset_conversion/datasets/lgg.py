@@ -12,7 +12,8 @@ from functools import cache
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.datasets.resources import read_rows
-from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, Pattern, Target
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 _SHORT = {"pre": "pre-contrast", "post": "post-contrast"}

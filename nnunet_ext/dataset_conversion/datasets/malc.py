@@ -13,7 +13,8 @@ from functools import cache
 from types import MappingProxyType
 
 from nnunet_ext.dataset_conversion.datasets.resources import read_rows, read_text
-from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, LabelMap, Pattern, Target
+from nnunet_ext.dataset_conversion.description import Choice, Dataset, Image, Pattern, Target
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 _ROWS = [{key: value.strip() for key, value in row.items()} for row in read_rows("malc_labels.csv")]
 _SPLIT = json.loads(read_text("malc_split.json"))

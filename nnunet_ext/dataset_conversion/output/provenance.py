@@ -12,7 +12,7 @@ from nnunet_ext import __version__
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.checks import Finding, count_by_code
 from nnunet_ext.dataset_conversion.choices import in_full
-from nnunet_ext.dataset_conversion.description import LabelMap
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 from nnunet_ext.dataset_conversion.options import MAX_USER_FILE_BYTES, Options
 from nnunet_ext.dataset_conversion.plan import Plan
 from nnunet_ext.dataset_conversion.record_forms import SCHEMA

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from nnunet_ext.dataset_conversion.description import Dataset, LabelMap
+from nnunet_ext.dataset_conversion.description import Dataset
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 from nnunet_ext.shown import facts_text
 
 # of the entries of a label map, which for a release with many labels would fill a screen

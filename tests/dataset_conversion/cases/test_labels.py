@@ -11,7 +11,7 @@ from PIL import Image
 from nnunet_ext.dataset_conversion.cases.labels import binarise, check_threshold, relabel
 from nnunet_ext.dataset_conversion.datasets import DATASETS, get
 from nnunet_ext.dataset_conversion.datasets.brats import LABELS_2017_TO_2021 as BRATS
-from nnunet_ext.dataset_conversion.description import LabelMap
+from nnunet_ext.dataset_conversion.label_map import LabelMap
 
 MAPS = {
     "brats": BRATS,
