@@ -18,6 +18,7 @@ from nnunet_ext._startup import register
 from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.files import is_component
 from nnunet_ext.folders import require_readable
+from nnunet_ext.planning.from_plans import REFUSALS
 from nnunet_ext.shown import abridged
 from nnunet_ext.trainers import checkpoints, registry, trust
 from nnunet_ext.trainers.fallback import make_torchvision_importable
@@ -115,11 +116,11 @@ def _build(
         network: nn.Module = trainer_class.build_network_architecture(
             plans, configuration, channels, heads, enable_deep_supervision=False
         )
-    except TypeError as error:
+    except REFUSALS as error:
         raise UserError(
-            f"the trainer {trainer} does not build its network as nnU-Net 2.8 asks for it: {reason_of(error)}",
+            f"the network of {trainer} cannot be built from the plans of the model: {reason_of(error)}",
             file=file,
-            remedy="bring its build_network_architecture up to date",
+            remedy="use the plans.json that was written with this checkpoint",
         ) from error
     return network
 

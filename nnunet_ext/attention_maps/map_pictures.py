@@ -62,8 +62,9 @@ def map_figure(
     figure = Figure(figsize=(2 * PANEL + 1.0, sum(heights) + 0.9), facecolor=DARK["figure"], layout="constrained")
     layout = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     left, right = (figure.add_subplot(layout[0, column]) for column in (0, 1))
-    for panel, name in ((left, "image"), (right, "map over the image")):
-        show_image(panel, plane, box, shown)
+    grey = plane.mean(axis=-1) if plane.ndim == 3 else plane  # its colours would mix with those of the map
+    for panel, name, pixels in ((left, "image", plane), (right, "map over the image", grey)):
+        show_image(panel, pixels, box, shown)
         panel.set_title(name, fontsize=NAME, color=DARK["text"])
     masked = np.ma.masked_array(shown.of(volume), ~shown.of(inside))
     bar = figure.colorbar(show_map(right, masked, limits), ax=right, shrink=0.8)

@@ -111,7 +111,7 @@ def gather(
         containing: as of ``places_of``.
 
     Raises:
-        UserError: the network shows nothing.
+        UserError: the network shows nothing, or numbers that are not finite.
     """
     places = places_of(network, containing)
     network.to(device).eval()
@@ -146,6 +146,11 @@ def _add(
     weight: torch.Tensor,
     shape: Sequence[int],
 ) -> None:
+    if not torch.isfinite(recorded.values).all():
+        raise UserError(
+            f"{recorded.name} of {recorded.place.name} holds numbers that are not finite",
+            remedy="the training has diverged, or the image holds such numbers",
+        )
     key = recorded.place, recorded.name
     if key not in found:
         stride = tuple(edge / size for edge, size in zip(patch_size, recorded.spatial, strict=True))

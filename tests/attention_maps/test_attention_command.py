@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 
 from nnunet_ext.attention_maps.loaded_model import load_model, preprocessed, trained_fold
 from nnunet_ext.attention_maps.map_files import MapWriter
@@ -48,6 +51,32 @@ def pam_model(tmp_path_factory, write_model) -> Path:
 @pytest.fixture(scope="module")
 def cfnet(tmp_path_factory, write_model) -> Path:
     return write_model(tmp_path_factory.mktemp("cfnet"), "nnUNetTrainerCFNet", "2d")
+
+
+@pytest.fixture(scope="module")
+def in_child(tmp_path_factory, write_model, cfnet, case) -> dict[str, tuple[Path, str]]:
+    """What the command has written and printed of a CFNet and a CFFormer, in a process of its own."""
+    parent = tmp_path_factory.mktemp("child")
+    cfformer = write_model(parent, "nnUNetTrainerCFFormer", "3d_fullres", n_stages=4)
+    places = ("--places", "fusions.1", "context", "communications")
+    commands = {
+        "CFNet": words(cfnet, case, parent / "cfnet", *places),
+        "CFFormer": words(cfformer, case.parent, parent / "cfformer", "-f", "0", "--places", "fusions.0"),
+    }
+    # both in one, since starting takes longest
+    program = (
+        "import json, sys; from nnunet_ext.cli import main\nfor argv in json.loads(sys.argv[1]): print(main(argv))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(list(commands.values()))],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    cfnet_said, cfformer_said, end = done.stdout.split("\n0\n")
+    assert (end, done.stderr) == ("", ""), "nobody watches, so there is no bar"
+    return {"CFNet": (parent / "cfnet", cfnet_said), "CFFormer": (parent / "cfformer", cfformer_said)}
 
 
 def words(model: Path, case: Path, out: Path, *more: str) -> list[str]:
@@ -86,10 +115,9 @@ def check_folder(out: Path, case: Path, said: str) -> dict[str, dict[str, Any]]:
     return listed
 
 
-def test_of_a_2d_cfnet_fusions_gates_and_branches_are_written(cfnet, case, run_nnunet, tmp_path) -> None:
-    places = ("--places", "fusions.1", "context", "communications")
-    said = run_nnunet(["nnunet_ext", *words(cfnet, case, tmp_path / "out", *places)]).stdout
-    listed = check_folder(tmp_path / "out", case, said)
+def test_of_a_2d_cfnet_fusions_gates_and_branches_are_written(in_child, case) -> None:
+    out, said = in_child["CFNet"]
+    listed = check_folder(out, case, said)
     kinds = {(entry["block"], entry["kind"]) for entry in listed.values()}
     assert kinds == {
         ("ModalityFusion", "matrix"),
@@ -100,9 +128,9 @@ def test_of_a_2d_cfnet_fusions_gates_and_branches_are_written(cfnet, case, run_n
     gate = listed["03_decoder.communications.0_gate.nii.gz"]
     assert 0 < gate["minimum"] < gate["maximum"] < 1
     assert gate["level"] == 1
-    facts = json.loads((tmp_path / "out" / "maps.json").read_text())
+    facts = json.loads((out / "maps.json").read_text())
     assert (facts["case"], facts["trainer"], facts["fold"]) == ("case7", "nnUNetTrainerCFNet", "0")
-    with (tmp_path / "out" / "02_context_channels.csv").open() as stream:
+    with (out / "02_context_channels.csv").open() as stream:
         rows = list(csv.reader(stream))
     weights = np.array([row[4:] for row in rows[1:]], dtype=float).reshape(len(rows) - 1, 4, -1)
     assert len(rows) == 2 + facts["tiles"]
@@ -110,14 +138,12 @@ def test_of_a_2d_cfnet_fusions_gates_and_branches_are_written(cfnet, case, run_n
     np.testing.assert_allclose(weights[-1], weights[:-1].mean(0), rtol=1e-5)
 
 
-def test_of_a_3d_cfformer_the_channel_matrices_are_written(write_model, case, run_nnunet, tmp_path) -> None:
-    model = write_model(tmp_path / "model", "nnUNetTrainerCFFormer", "3d_fullres", n_stages=4)
-    more = ("-f", "0", "--places", "fusions.0")
-    said = run_nnunet(["nnunet_ext", *words(model, case.parent, tmp_path / "out", *more)]).stdout
-    listed = check_folder(tmp_path / "out", case, said)
+def test_of_a_3d_cfformer_the_channel_matrices_are_written(in_child, case) -> None:
+    out, said = in_child["CFFormer"]
+    listed = check_folder(out, case, said)
     assert {entry["block"] for entry in listed.values()} == {"ChannelExchange"}
-    matrix = np.load(tmp_path / "out" / "01_fusions.0.cfca_to_convolutional.npy")
-    back = np.load(tmp_path / "out" / "01_fusions.0.cfca_to_transformer.npy")
+    matrix = np.load(out / "01_fusions.0.cfca_to_convolutional.npy")
+    back = np.load(out / "01_fusions.0.cfca_to_transformer.npy")
     assert matrix.shape == back.shape[::-1]
     np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(back.sum(1), 1, rtol=1e-5)
@@ -303,6 +329,19 @@ def test_a_case_that_does_not_fit_is_named(cfnet, case, write_case, tmp_path, re
     for channel in (0, 1):
         (images / f"torn_{channel:04d}.nii.gz").write_bytes(torn[: len(torn) // 2] if channel else torn)
     assert "broken gzip file" in refused(words(cfnet, images / "torn", out))
+
+
+def test_a_colour_picture_gets_maps_of_its_two_dimensions(write_model, tmp_path, capsys) -> None:
+    model = write_model(tmp_path, "nnUNetTrainerCFNet", "2d", channels=3, file_ending_reader="NaturalImage2DIO")
+    dataset = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps({**dataset, "file_ending": ".png"}))
+    pixels = np.random.default_rng(4).integers(1, 255, (40, 28, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "polyp_0000.png")
+    out = tmp_path / "out"
+    assert main(words(model, tmp_path / "polyp_0000.png", out, "--places", "communications")) == 0
+    written = sitk.ReadImage(str(out / "01_decoder.communications.0_gate.nii.gz"))
+    assert written.GetSize() == (28, 40)
+    assert sitk.GetArrayFromImage(written).std() > 1e-3
 
 
 def test_the_name_of_a_case_is_shown_as_text(cfnet, write_case, tmp_path, capsys) -> None:

@@ -185,6 +185,12 @@ def test_a_block_that_runs_twice_is_told_apart() -> None:
     assert [gathered.count for gathered in case.found] == [2, 2]
 
 
+def test_numbers_that_are_not_finite_are_refused_with_their_place() -> None:
+    network = nn.Sequential(SqueezeExcite(2))
+    with pytest.raises(UserError, match="channels of 0 holds numbers that are not finite"):
+        gather(network, torch.full((2, 1, 8, 8), torch.nan), (8, 8), CPU)
+
+
 def test_a_network_whose_blocks_have_one_slice_alone_is_refused() -> None:
     from nnunet_ext.architectures.blocks.attention import attention_block
 
