@@ -58,6 +58,11 @@ COMMANDS: tuple[Command, ...] = (
         "nnunet_ext.commands.overlay",
         "a picture of predictions: worst, median and best case with reference and errors",
     ),
+    Command(
+        "attention",
+        "nnunet_ext.commands.attention",
+        "what the attention of a trained network does in one case: maps, slice weights, channel weights",
+    ),
     Command("list", "nnunet_ext.commands.list", "list trainers, networks, datasets or planners"),
     Command(
         "doctor",

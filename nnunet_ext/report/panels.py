@@ -9,6 +9,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
+from matplotlib.image import AxesImage
 
 from nnunet_ext.report.cuts import Cut
 from nnunet_ext.report.error_map import KINDS
@@ -17,6 +18,8 @@ from nnunet_ext.report.style import DARK, ERRORS
 
 MARGIN = 3  # pixels left around what is not empty
 DIMMED = 0.45
+# Of a map over an image: the image shows through. Its lightness rises evenly, for colour-blind readers and on paper.
+MAP_COLOURS, MAP_ALPHA = "viridis", 0.55
 STEP = 0.75  # points of an outline; as many more for each region within the region as are seen beside each other
 LONE_STEP = 1.1  # where no region lies within another one
 MAX_STEPS = 4
@@ -63,6 +66,19 @@ def show_image(axis: Axes, plane: np.ndarray, box: tuple[slice, slice], shown: C
     for letter, x, side in ((shown.edges[0], 0.02, "left"), (shown.edges[1], 0.98, "right")):
         mark = axis.text(x, 0.98, letter, transform=axis.transAxes, ha=side, va="top", fontsize=7, color=DARK["text"])
         mark.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="black")])
+
+
+def show_map(axis: Axes, plane: np.ndarray, limits: tuple[float, float]) -> AxesImage:
+    """Lay the plane of a map of numbers over an image that is shown already; its colours run over the limits."""
+    return axis.imshow(
+        plane,
+        cmap=MAP_COLOURS,
+        vmin=limits[0],
+        vmax=limits[1],
+        alpha=MAP_ALPHA,
+        aspect=axis.get_aspect(),
+        interpolation="nearest",
+    )
 
 
 def steps_of(regions: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_ext import folders, forms
 from nnunet_ext.errors import UserError
+from nnunet_ext.files import is_component
 from nnunet_ext.forms import check_form
 from nnunet_ext.nnunet_json import read_dataset_json, read_splits
 from nnunet_ext.planning.plans_file import FLAG, REMEDY, read_plans, refuse_foreign_classes
@@ -76,6 +78,49 @@ def checked_prediction(argv: Sequence[str]) -> list[str]:
         _check_json(model / "dataset.json", read_dataset_json)
         _check_checkpoints(model / f"fold_{_fold(fold)}" / known.chk for fold in known.f)
     return arguments
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What the files of one fold of a model hold, looked at.
+
+    Attributes:
+        plans, dataset: content of plans.json and dataset.json.
+        checkpoint: with ``network_weights``, ``trainer_name`` and ``init_args``; its tensors are on the CPU.
+        file: of the checkpoint.
+    """
+
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    checkpoint: dict[str, Any]
+    file: Path
+
+
+def checked_model(folder: Path, fold: str, checkpoint: str, trusted: bool = False) -> ModelFiles:
+    """The files of a fold of a model, for commands of ours that load it themselves.
+
+    Args:
+        folder: ``TRAINER__PLANS__CONFIGURATION``.
+        fold: number of the fold, or ``"all"``.
+        checkpoint: name of the file in its folder.
+        trusted: follow whatever classes the plans name. A checkpoint is never executed, trusted or not.
+
+    Raises:
+        UserError: a file is missing, or is not what nnU-Net writes; plans that name other classes.
+    """
+    if not is_component(checkpoint) or not (fold == "all" or fold.isdecimal()):
+        raise UserError(f"'{abridged(fold)}' and '{abridged(checkpoint)}' name no checkpoint of a model", file=folder)
+    plans = read_plans(folder / "plans.json") if trusted else _check_plans(folder / "plans.json")
+    try:
+        dataset = read_dataset_json(folder / "dataset.json")
+    except FileNotFoundError as error:
+        raise UserError("the model has no dataset.json", file=folder, remedy="copy it from the dataset") from error
+    file = folder / f"fold_{_fold(fold)}" / checkpoint
+    if not file.exists():
+        raise UserError("there is no such checkpoint", file=file, remedy="give -f and -chk of one that was trained")
+    content = _read_checkpoint(file, _OTHER_CHECKPOINT)
+    check_form(content, _NAMING_CHECKPOINT, "a checkpoint of nnU-Net", file, _OTHER_CHECKPOINT)
+    return ModelFiles(plans, dataset, content, file)
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
@@ -150,20 +195,23 @@ def _check_json(file: Path, read: Callable[[Path], Any]) -> None:
 
 
 def _check_checkpoints(files: Iterator[Path] | Sequence[Path]) -> None:
+    for file in files:
+        if file.exists():  # otherwise nnU-Net says so itself
+            check_form(_read_checkpoint(file, REMEDY), _CHECKPOINT, "a checkpoint of nnU-Net", file, REMEDY)
+
+
+def _read_checkpoint(file: Path, remedy: str) -> dict[str, Any]:
     import torch
 
     from nnunet_ext.trainers import checkpoints
 
-    for file in files:
-        if not file.exists():
-            continue  # nnU-Net says so itself
-        try:
-            checkpoint = checkpoints.read(file, torch.device("cpu"))
-        except UserError as error:
-            raise UserError(error.message, file=file, remedy=REMEDY) from error
-        check_form(checkpoint, _CHECKPOINT, "a checkpoint of nnU-Net", file, REMEDY)
+    try:
+        return checkpoints.read(file, torch.device("cpu"))
+    except UserError as error:
+        raise UserError(error.message, file=file, remedy=remedy) from error
 
 
+_OTHER_CHECKPOINT = "give -f and -chk of a checkpoint that nnU-Net or this plugin wrote"
 # What nnU-Net looks up by name. The rest, such as weights, is for the trainer to compare with its own.
 _CHECKPOINT = forms.record(
     {},
@@ -171,4 +219,7 @@ _CHECKPOINT = forms.record(
         "trainer_name": forms.identifier,
         "init_args": forms.record({}, {"configuration": forms.component}),
     },
+)
+_NAMING_CHECKPOINT = forms.record(
+    {"trainer_name": forms.identifier, "init_args": forms.record({"configuration": forms.component})}
 )

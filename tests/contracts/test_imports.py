@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "phantoms": {"dataset_conversion"},
     "evaluation": set(),
     "report": {"evaluation"},
+    "attention_maps": {"architectures", "planning", "trainers", "report", "_startup", "nnunetv2"},
     "doctor": {"families", "planning", "trainers", "dataset_conversion", "_startup", "nnunetv2"},
     "demo": {
         "architectures",

@@ -32,15 +32,19 @@ class ChannelExchange(nn.Module):
 
     def forward(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flat_u, flat_v = u.flatten(2), v.flatten(2)
-        u_weights, v_weights = self.attention(flat_u, flat_v)
-        # (B, Cu, Cv): how channel i of U and channel j of V correspond
-        with without_autocast(u):
-            correspondence = u_weights.unsqueeze(2) * v_weights.unsqueeze(1)
-            to_u = correspondence.softmax(dim=2)
-            to_v = correspondence.transpose(1, 2).softmax(dim=2)
+        to_u, to_v = self.matrices(u, v)
         into_u = (to_u.to(flat_v.dtype) @ flat_v).view_as(u)
         into_v = (to_v.to(flat_u.dtype) @ flat_u).view_as(v)
         return u + into_u, v + into_v
+
+    def matrices(self, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each channel takes of the other map's channels, in float32 at least: (B, Cu, Cv) for U, (B, Cv, Cu) for
+        V; every row sums to 1."""
+        u_weights, v_weights = self.attention(u.flatten(2), v.flatten(2))
+        # (B, Cu, Cv): how channel i of U and channel j of V correspond
+        with without_autocast(u):
+            correspondence = u_weights.unsqueeze(2) * v_weights.unsqueeze(1)
+            return correspondence.softmax(dim=2), correspondence.transpose(1, 2).softmax(dim=2)
 
     def attention(self, flat_u: torch.Tensor, flat_v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Channel weights within (0, 1) of (B, C, N) maps: (B, Cu) and (B, Cv), in float32 at least."""

@@ -67,7 +67,11 @@ class GatedCommunication(nn.Module):
 
     def _to_output_convolution(self, skip: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """The output's convolution of the gated skip."""
+        return self.output[0](skip * self.gate_map(gate))
+
+    def gate_map(self, gate: torch.Tensor) -> torch.Tensor:
+        """What the skip is multiplied by, (B, C, *spatial) within (0, 1), from the gate's convolution."""
         gate = self.gate[1](gate)
         if self.rectified_gate:
             gate = functional.relu(gate)
-        return self.output[0](skip * gate.sigmoid())
+        return gate.sigmoid()

@@ -70,14 +70,19 @@ class ModalityFusion(nn.Module):
 
     def _fuse(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
         spatial = one.shape[2:]
-        tokens = [x.flatten(2).transpose(1, 2) for x in (one, two)]  # (B, N, C)
-        queries = [functional.relu(query(x)) for query, x in zip(self.queries, tokens, strict=True)]
-        contexts = [self._context(stream, u) for stream, u in enumerate(queries)]
-        read = [self._read(u, context) for u, context in zip(queries, reversed(contexts), strict=True)]
-        crossed = [self.norm(self.project(x + m)) for x, m in zip(tokens, read, strict=True)]
+        _, messages = self.crossing(one, two)
+        crossed = [self.norm(self.project(_tokens(x) + m)) for x, m in zip((one, two), messages, strict=True)]
         z = torch.cat([y.transpose(1, 2) for y in crossed], dim=1).unflatten(2, spatial)  # (B, 2C, *spatial)
         embedded = self.embed_norm(functional.relu(self.embed(z), inplace=True))
         return self.out_norm(self.residual(z) + embedded)
+
+    def crossing(self, one: torch.Tensor, two: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The channel context of each stream, (B, heads, C / heads, C / heads), and the message that each reads from
+        the other's context and adds to its own tokens, (B, N, C)."""
+        queries = [functional.relu(query(_tokens(x))) for query, x in zip(self.queries, (one, two), strict=True)]
+        contexts = [self._context(stream, u) for stream, u in enumerate(queries)]
+        messages = [self._read(u, context) for u, context in zip(queries, reversed(contexts), strict=True)]
+        return contexts, messages
 
     def _context(self, stream: int, queries: torch.Tensor) -> torch.Tensor:
         keys, values = self.keys_values[stream](queries).chunk(2, dim=-1)
@@ -89,6 +94,11 @@ class ModalityFusion(nn.Module):
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(B, N, C) -> (B, heads, N, C / heads); head j owns the j-th run of channels."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _tokens(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, *spatial) -> (B, N, C)."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def heads_for(channels: int, head_channels: int = 32) -> int:

@@ -44,10 +44,15 @@ class MultiScaleContext(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         reduced = self.reduce(x)
         branches = torch.stack([branch(reduced) for branch in self.branches], dim=1)  # (B, branches, C', *spatial)
-        pooled = branches.sum(1).flatten(2).mean(2)  # (B, C')
-        weights = self.weights(pooled).to(branches.dtype)
+        weights = self.branch_weights(branches).to(branches.dtype)
         mixed = (branches * weights.reshape(*weights.shape, *[1] * (x.ndim - 2))).sum(1)
         return self.dropout(x + self.expand(self.activation(mixed)))
+
+    def branch_weights(self, branches: torch.Tensor) -> torch.Tensor:
+        """What the branches (B, branches, C', *spatial) are multiplied by before they are added: (B, branches, C')."""
+        pooled = branches.sum(1).flatten(2).mean(2)  # (B, C')
+        weights: torch.Tensor = self.weights(pooled)
+        return weights
 
 
 def _branch(layers: LayerPlan, channels: int, kernel_size: PerAxis, dilation: int) -> nn.Sequential:

@@ -27,12 +27,15 @@ class ChannelSelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        flat = x.flatten(2)
+        weights = self.weights(x)
+        return x + (weights.to(x.dtype) @ x.flatten(2)).to(x.dtype).view_as(x)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """What each channel is given of all channels, (B, C, C), in float32 at least; every row sums to ``gamma``."""
         with without_autocast(x):
             # a sum over all voxels passes the largest half, 65,504
-            exact = at_least_float32(flat)
+            exact = at_least_float32(x.flatten(2))
             correlation = exact @ exact.transpose(1, 2)
             if not self.like_channels:
                 correlation = correlation.max(-1, keepdim=True).values - correlation
-            weights = self.gamma * correlation.softmax(-1)
-        return x + (weights.to(x.dtype) @ flat).to(x.dtype).view_as(x)
+            return self.gamma * correlation.softmax(-1)

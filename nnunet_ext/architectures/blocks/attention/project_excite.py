@@ -52,12 +52,16 @@ class ProjectExcite(nn.Module):
         self.slope = nn.Parameter(torch.full((hidden,), 0.25)) if prelu else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return scaled(x, self.weights(x))
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """Weights within (0, 1): (B, C, *spatial), or (B, C) without hidden units."""
         if self.mlp.hidden == 0:
-            return scaled(x, self.mlp.expand_bias.sigmoid().expand(x.shape[:2]))
+            return self.mlp.expand_bias.sigmoid().expand(x.shape[:2])
         hidden = self.hidden(x)
         weight = self.mlp.expand_weight.reshape(*self.mlp.expand_weight.shape, *(1,) * (x.ndim - 2))
         logits = CONVOLUTIONS[x.ndim](hidden, weight.to(hidden.dtype), self.mlp.expand_bias.to(hidden.dtype))
-        return scaled(x, logits.sigmoid())
+        return logits.sigmoid()
 
     def hidden(self, x: torch.Tensor) -> torch.Tensor:
         """(B, hidden, *spatial) in the precision of ``x``, behind the nonlinearity."""

@@ -1,0 +1,1 @@
+"""What the attention blocks of a trained network did in a prediction: maps, slice weights, channel weights."""
