@@ -25,7 +25,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
-from nnunet_ext.architectures.blocks.swin_v2 import SwinV2Block
+from nnunet_ext.architectures.blocks.swin_v2_block import SwinV2Block
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfnet import CFNet
 from nnunet_ext.planning.live import forward_peak

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from training import autocast
 
-from nnunet_ext.architectures.blocks.swin_v2 import SwinV2Block
+from nnunet_ext.architectures.blocks.swin_v2_block import SwinV2Block
 from nnunet_ext.architectures.blocks.window_attention import WindowAttention
 from nnunet_ext.architectures.blocks.windows import Windows
 

@@ -21,7 +21,6 @@ Differences from the published form:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,40 +36,14 @@ from nnunet_ext.architectures.blocks.residual_level import residual_level
 from nnunet_ext.architectures.blocks.swin_v2 import SwinV2
 from nnunet_ext.architectures.blocks.topology import PlanKeywords, Topology, takes_plan
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
+from nnunet_ext.architectures.cfformer_presets import MAX_WIDTH, PRESETS, XFF_KERNEL, blocks_at, depths
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size, check_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 HEAD_WIDTH = 32
-MAX_WIDTH = 1024
 FIRST_DUAL = 2  # level
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Sizes beyond the plan's.
-
-    Attributes:
-        embed: width of the transformer's first stage; doubled at each, up to 1024.
-        deep: blocks of its last stage but one; all others have two.
-        blocks: basic blocks of each level of the convolutional encoder, the last entry repeated.
-    """
-
-    embed: int
-    deep: int
-    blocks: tuple[int, ...]
-
-
-PRESETS: dict[int, dict[str, Preset]] = {
-    2: {"small": Preset(64, 6, (1, 1, 2)), "base": Preset(128, 18, (1, 1, 3, 4, 6, 3))},
-    3: {
-        "small": Preset(32, 2, (1, 1, 2)),
-        "base": Preset(64, 6, (1, 1, 2)),
-        "large": Preset(96, 18, (1, 1, 3, 4, 6, 3)),
-    },
-}
-XFF_KERNEL = {2: 5, 3: 3}
 
 
 @takes_plan
@@ -271,16 +244,3 @@ def _initialize(module: nn.Module) -> None:
             if name == "weight":
                 nn.init.zeros_(parameter)
     SwinV2.initialize(module)
-
-
-def blocks_at(preset: Preset, level: int) -> int:
-    """Basic blocks of a level of the convolutional encoder."""
-    return preset.blocks[min(level, len(preset.blocks) - 1)]
-
-
-def depths(stages: int, deep: int) -> list[int]:
-    """Blocks of each stage of the transformer."""
-    counts = [2] * stages
-    if stages > 1:
-        counts[-2] = deep
-    return counts

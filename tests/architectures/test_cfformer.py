@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
-from nnunet_ext.architectures.cfformer import PRESETS, CFFormer, Preset
+from nnunet_ext.architectures.cfformer import CFFormer
+from nnunet_ext.architectures.cfformer_presets import PRESETS, Preset
 
 ABLATIONS: dict[str, dict[str, bool]] = {
     "CNN": {"use_transformer": False, "use_cfca": False, "use_xff": False},

@@ -16,7 +16,8 @@ from torch import nn
 from nnunet_ext.architectures.blocks import windows
 from nnunet_ext.architectures.blocks.channel_exchange import ChannelExchange
 from nnunet_ext.architectures.blocks.spatial_fusion import SpatialFusion
-from nnunet_ext.architectures.blocks.swin_v2 import PatchMerging, SwinV2Block
+from nnunet_ext.architectures.blocks.swin_v2 import PatchMerging
+from nnunet_ext.architectures.blocks.swin_v2_block import SwinV2Block
 from nnunet_ext.architectures.blocks.unet_decoder import UNetDecoder
 from nnunet_ext.architectures.blocks.windows import Windows
 from nnunet_ext.architectures.cfformer import CFFormer

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nnunet_ext.architectures import pretrained
-from nnunet_ext.architectures.cfformer import PRESETS, CFFormer, Preset
+from nnunet_ext.architectures.cfformer import CFFormer
+from nnunet_ext.architectures.cfformer_presets import PRESETS, Preset
 from nnunet_ext.architectures.cfformer_reference import CFFormerReference, Size
 
 SIZE = Size((16, 32, 64, 128), (2, 2, 2, 2), (1, 2, 4, 8), 0.1)

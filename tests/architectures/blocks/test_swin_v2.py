@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from nnunet_ext.architectures.blocks import window_attention
 from nnunet_ext.architectures.blocks import windows as windows_module
-from nnunet_ext.architectures.blocks.swin_v2 import PatchMerging, SwinV2, SwinV2Block
+from nnunet_ext.architectures.blocks.swin_v2 import PatchMerging, SwinV2
+from nnunet_ext.architectures.blocks.swin_v2_block import SwinV2Block
 from nnunet_ext.architectures.blocks.window_attention import FUSED_FROM, LARGEST_SCALE, WindowAttention
 from nnunet_ext.architectures.blocks.windows import NEVER, Windows
 

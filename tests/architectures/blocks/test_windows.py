@@ -9,7 +9,7 @@ from math import log2
 import pytest
 import torch
 
-from nnunet_ext.architectures.blocks.swin_v2 import WINDOW_RANGE, least_padding_window
+from nnunet_ext.architectures.blocks.swin_v2_block import WINDOW_RANGE, least_padding_window
 from nnunet_ext.architectures.blocks.windows import NEVER, Windows, relative_coordinates, relative_index
 
 CPU = torch.device("cpu")
