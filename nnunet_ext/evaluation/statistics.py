@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import PermutationMethod, rankdata, wilcoxon
 
 DRAWS = 10_000
@@ -45,7 +46,7 @@ class SignedRank:
     effect: float
 
 
-def signed_rank(differences: Sequence[float]) -> SignedRank:
+def signed_rank(differences: ArrayLike) -> SignedRank:
     """Of paired differences, rounded to ``DECIMALS``; its method depends on their number and on ties alone, whatever
     the release of scipy."""
     rounded = np.round(np.asarray(differences, dtype=float), DECIMALS)
@@ -135,7 +136,7 @@ class Paired:
         return self.test.pairs >= FEWEST_PAIRS
 
 
-def paired(first: Sequence[float], second: Sequence[float], higher_is_better: bool = True, seed: int = SEED) -> Paired:
+def paired(first: ArrayLike, second: ArrayLike, higher_is_better: bool = True, seed: int = SEED) -> Paired:
     """Compare two methods over units in the same order; a unit that is NaN for one of them drops for both.
 
     Raises:
