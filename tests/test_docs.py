@@ -107,14 +107,24 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _run_the_python_of(page: str) -> dict[str, Any]:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    scope: dict[str, Any] = {}
-    exec(code, scope)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    scope: dict[str, Any] = {"__name__": "python_of_the_page"}
+    for code in blocks:
+        exec(code, scope)
     return scope
 
 
 def test_the_python_of_the_network_page_runs() -> None:
     assert tuple(_run_the_python_of("networks/cfnet.md")["logits"].shape) == (1, 4, 64, 64)
+
+
+def test_the_python_of_the_page_on_attention_runs() -> None:
+    scope = _run_the_python_of("networks/attention.md")
+    assert tuple(scope["logits"].shape) == (1, 3, 16, 24, 32)
+    assert {tuple(scope[name].shape) for name in ("maps", "attended", "skip", "weighted")} == {(2, 32, 16, 24, 24)}
+    assert [tuple(gate.shape) for gate in scope["gates"]] == [(2, 32, 16), (2, 32), (2, 32, 16)]
+    assert scope["nnUNetTrainerMySlices"].recipe.network_options["attention"] == "slice"
 
 
 def test_the_python_of_the_planning_page_runs() -> None:

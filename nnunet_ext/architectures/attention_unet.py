@@ -10,7 +10,7 @@ Differences from the reference:
       convolutions instead of pooling, transposed convolutions instead of interpolation;
     - attention follows the nonlinearity. Behind a norm, where the reference has it, the mean that channel attention
       reads is the bias of that norm, whatever the image;
-    - the deepest stage of every kind is attended, and project & excite stands in the decoder, too;
+    - project & excite stands in the decoder, too;
     - the gate's coarser map is the one below the skip; its stride is the plan's;
     - what each block does otherwise is told in its file (``blocks/attention/``);
     - attention in the place of convolutions leaves no residual blocks: in plans that count these, a stage has as many

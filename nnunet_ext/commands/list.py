@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         print(
             "\n(a) with nnU-Net's default plans for BraTS, 3d_fullres, patch 128 x 128 x 128, batch 2; GPU memory is "
             "estimated, for training (nnU-Net's own U-Net: 31,199,796 parameters, 7.6 GB)\n"
-            "(b) the network of the _paper trainer, as built here, by size where it has several\n"
+            "(b) the published network as built here, by form; a _paper trainer builds it where there is one\n"
             "(c) the same as the authors' code counts it, with parts that nothing reaches; empty where not compared\n"
             "'nnunet_ext info CFNet' tells more of one"
         )

@@ -77,6 +77,8 @@ KINDS = (
         vnet=True,
         published_unet="cSEUNet3D",
         published_vnet="cSEVNet",
+        title="Squeeze-and-Excitation Networks",
+        doi="10.48550/arXiv.1709.01507",
     ),
     Kind(
         "CSA",
@@ -94,8 +96,24 @@ KINDS = (
         published_unet="scSEUNet3D",
         published_vnet="scSEVNet",
     ),
-    Kind("PE", "pe", "project & excite: attention from profiles along each axis", published_unet="PEUNet3d"),
-    Kind("", "none", "residual stages, no attention", unet=False, vnet=True, published_vnet="VNet"),
+    Kind(
+        "PE",
+        "pe",
+        "project & excite: attention from profiles along each axis",
+        published_unet="PEUNet3d",
+        title="Project & Excite Modules for Segmentation of Volumetric Medical Scans",
+        doi="10.48550/arXiv.1906.04649",
+    ),
+    Kind(
+        "",
+        "none",
+        "residual stages, no attention",
+        unet=False,
+        vnet=True,
+        published_vnet="VNet",
+        title="V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation",
+        doi="10.1109/3DV.2016.79",
+    ),
     Kind(
         "AG",
         "none",
@@ -212,6 +230,10 @@ def _names(*attentions: str) -> tuple[str, ...]:
 
 SLICES = _names("pam", "csa", "sca")
 CHANNELS = _names("se", "pe", "cbam", "split", "dual")
+#: that have gates in their published form too, and the others that are built without
+GATED_AS_PUBLISHED = ("PAMUNet",)
+UNGATED = tuple(row.name for row in NETWORKS if not row.built_with["gate"] and row.name not in GATED_AS_PUBLISHED)
+_GATE = "an attention gate on every skip"
 _HIDDEN = "hidden widths of attention: channels"
 
 
@@ -236,15 +258,8 @@ FAMILY = Family(
         ),
     ),
     suffixes=(
-        NetworkSuffix(
-            "gate",
-            "gate",
-            {"gate": True},
-            "an attention gate on every skip",
-            tuple(row.name for row in NETWORKS if not row.built_with["gate"]),
-            "Gate",
-            (SELF_CONFIGURING,),
-        ),
+        NetworkSuffix("gate", "gate", {"gate": True}, _GATE, GATED_AS_PUBLISHED, "Gate"),
+        NetworkSuffix("gate", "gate", {"gate": True}, _GATE, UNGATED, "Gate", (SELF_CONFIGURING,)),
         NetworkSuffix(
             f"reduction{NUMBER}",
             "reduction",

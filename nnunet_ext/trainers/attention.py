@@ -19,17 +19,18 @@ from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetRefer
 from nnunet_ext.architectures.attention_weights import published_depth
 from nnunet_ext.errors import UserError
 from nnunet_ext.families import NETWORKS, TRAINERS, load
-from nnunet_ext.families.attention import SLICES
 from nnunet_ext.families.rows import Trainer
 from nnunet_ext.trainers.base import BaseTrainer
 from nnunet_ext.trainers.published import PublishedTrainer
 from nnunet_ext.trainers.recipe import Recipe
 
+#: attentions that weigh slices
+SLICE_ATTENTIONS = ("pam", "csa", "sca", "slice")
 #: image channels -> width of the published V-Net, which adds each channel to as many maps, or one channel to all
 VNET_WIDTHS = {1: 16, 4: 8, 8: 16}
 #: edges of its patches, which four halvings must divide
 VNET_DIVISOR = 16
-#: smallest edge for the published U-Net, whose three halvings leave one voxel of it
+#: smallest edge for the published U-Net, whose three halvings leave one voxel of it; an instance norm needs two voxels
 UNET_EDGE = 8
 
 
@@ -38,8 +39,8 @@ class AttentionTrainer(BaseTrainer):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        row = TRAINERS[_listed(type(self)).__name__]
-        if self.local_rank == 0 and row.network in SLICES and len(self.configuration_manager.patch_size) == 2:
+        has_slices = self.recipe.network_options.get("attention") in SLICE_ATTENTIONS
+        if self.local_rank == 0 and has_slices and len(self.configuration_manager.patch_size) == 2:
             self.print_to_log_file(
                 "a 2d configuration has one slice, so that slice attention is the identity: what remains is channel "
                 "attention"
@@ -79,8 +80,8 @@ class PublishedAttentionTrainer(PublishedTrainer):
                 number of channels that it cannot add to its first maps.
         """
         patch_size = [int(edge) for edge in configuration_manager.patch_size]
-        width, needs = 16, f"edges of {UNET_EDGE} voxels or more"
-        fits = len(patch_size) == 3 and all(edge >= UNET_EDGE for edge in patch_size)
+        width, needs = 16, f"edges of {UNET_EDGE} voxels or more, one of {2 * UNET_EDGE}"
+        fits = len(patch_size) == 3 and min(patch_size) >= UNET_EDGE and max(patch_size) >= 2 * UNET_EDGE
         if cls.network_class.__name__ == "AttentionVNet":
             width = VNET_WIDTHS.get(num_input_channels, 0)
             needs = f"edges that {VNET_DIVISOR} divides, and {_or(VNET_WIDTHS)} image channels"
@@ -109,8 +110,9 @@ class PublishedAttentionTrainer(PublishedTrainer):
     @classmethod
     def _reference(cls, in_channels: int, num_classes: int, width: int, depth: int) -> nn.Module:
         network: Any = cls.network_class
+        gate = {"attention_gate": True} if cls.recipe.network_options.get("gate") else {}
         return network.reference(
-            cls.published_name, in_channels=in_channels, num_classes=num_classes, width=width, depth=depth
+            cls.published_name, in_channels=in_channels, num_classes=num_classes, width=width, depth=depth, **gate
         )
 
     def differences(self) -> list[str]:
@@ -118,6 +120,9 @@ class PublishedAttentionTrainer(PublishedTrainer):
         network = self.bare_network()
         if isinstance(network, AttentionVNetReference) and self.num_input_channels == 4:
             found.append("width 8 instead of 16, which cannot take four channels")
+        found.append("patches instead of whole volumes, and nnU-Net's normalisation")
+        if self.recipe.loss == self.published_recipe.loss:
+            found.append("weight 1 of the background instead of 0, class weights from validation patches")
         if self.recipe.augmentation:
             found.append("nnU-Net's augmentation instead of flips and rotations by up to 10 degrees")
         if self.device.type == "cuda" and not self.recipe.bf16:
@@ -132,11 +137,6 @@ class PublishedAttentionTrainer(PublishedTrainer):
 def _or(numbers: Any) -> str:
     *first, last = map(str, numbers)
     return f"{', '.join(first)} or {last}"
-
-
-def _listed(trainer: type) -> type:
-    """The class of the row, of which those with suffixes are made."""
-    return next(each for each in trainer.__mro__ if each.__name__ in TRAINERS and each.__module__ == __name__)
 
 
 def _made(row: Trainer) -> type[BaseTrainer]:

@@ -46,6 +46,8 @@ def load_reference(network: nn.Module, weights: StateDict, build: Callable[[int]
     heads = [key for key in random if HEADS in key]
     if heads:
         notes.append(f"the segmentation heads start at random: {found} classes in the file, {classes} here")
+    else:
+        notes.append("the segmentation heads are loaded too; nnU-Net's -pretrained_weights leaves them at random")
     network.load_state_dict({**own, **entries})
     counted = sum(value.numel() for value in entries.values() if isinstance(value, torch.Tensor))
     return "\n".join([f"{len(entries)} of {len(own)} tensors loaded, {counted:,} numbers", *notes])

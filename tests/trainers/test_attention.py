@@ -194,6 +194,16 @@ def test_the_published_recipe_and_its_classes_follow_the_dice_of_the_epoch_befor
     assert resumed.loss.foreground_weights == pytest.approx(class_weights(second))
 
 
+def test_the_published_u_net_with_gates_is_a_suffix(toy, make_trainer):
+    toy(channels=1, patch_3d=(16, 16, 16), shape=(18, 20, 22))
+    trainer = make_trainer("nnUNetTrainerPAMUNet_paper_gate")
+    trainer.initialize()
+    assert sum(type(part).__name__ == "AttentionGate" for part in trainer.network.modules()) == 3
+    for name in ("nnUNetTrainerSEUNet_paper_gate", "nnUNetTrainerPAMVNet_paper_gate"):
+        with pytest.raises(UserError, match="does not know the suffix _gate"):
+            resolve(name)
+
+
 @pytest.mark.parametrize(("channels", "width"), [(1, 8), (4, 4), (8, 8)])
 def test_the_published_v_net_takes_the_channels_that_its_first_maps_can_add(toy, make_trainer, channels, width):
     toy(channels=channels, patch_3d=(16, 16, 32), shape=(18, 20, 34))
@@ -208,10 +218,11 @@ def test_the_published_v_net_takes_the_channels_that_its_first_maps_can_add(toy,
     [
         ("PAMUNet", "2d", {}),
         ("PAMUNet", "3d_fullres", {"patch_3d": (4, 16, 16)}),
+        ("PAMUNet", "3d_fullres", {"patch_3d": (8, 8, 8)}),
         ("VNet", "3d_fullres", {"patch_3d": (16, 16, 24), "shape": (18, 20, 26)}),
         ("VNet", "3d_fullres", {"patch_3d": (16, 16, 16), "shape": (18, 20, 22), "channels": 3}),
     ],
-    ids=["2D", "four slices", "an edge of 24", "three channels"],
+    ids=["2D", "four slices", "one voxel at the deepest level", "an edge of 24", "three channels"],
 )
 def test_what_a_published_network_cannot_do_names_the_trainer_that_can(toy, make_trainer, name, configuration, options):
     toy(**options)

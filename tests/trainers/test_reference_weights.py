@@ -62,7 +62,7 @@ def test_a_checkpoint_for_as_many_classes_starts_everything(start, tmp_path, nam
     trainer = {"agscSEUNet3D": "PAMUNet_paper", "PEUNet3d": "PEUNet_paper"}[name]
     code, said, weights = start(trainer, tmp_path / "zoo.pth")
     assert code == 0
-    assert "at random" not in said
+    assert "heads are loaded too" in said
     assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
     assert f"-pretrained_weights {tmp_path / 'start.pth'}" in said
     started = make_trainer(f"nnUNetTrainer{trainer}_1epochs_1its_1vits", pretrained=str(tmp_path / "start.pth"))
@@ -76,7 +76,7 @@ def test_a_v_net_wrapped_for_several_gpus_is_taken_too(start, tmp_path):
     named = {f"module.{key}": value for key, value in published(network, VNET).items()}
     torch.save(named, tmp_path / "zoo.pth")
     code, said, weights = start("PAMVNet_paper", tmp_path / "zoo.pth")
-    assert (code, "at random" in said) == (0, False)
+    assert (code, "start at random" in said) == (0, False)
     assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
 
 
@@ -99,6 +99,18 @@ def test_slice_attention_of_another_depth_is_interpolated(start, tmp_path):
     bias = network.state_dict()["encoders.0.attention.slices.mlp.expand_bias"]
     expected = torch.nn.functional.interpolate(bias[None], size=16, mode="linear")[0]
     torch.testing.assert_close(weights["encoders.0.attention.slices.mlp.expand_bias"], expected)
+
+
+def test_a_module_without_hidden_numbers_is_interpolated_too(start, tmp_path):
+    """The published progressive module divides 12 and 16 slices by 16: nothing is left at the deeper levels."""
+    network = unet("agscSEUNet3D", 3, depth=24)
+    torch.save(published(network, UNET), tmp_path / "zoo.pth")
+    code, said, weights = start("PAMUNet_paper", tmp_path / "zoo.pth")
+    assert code == 0, said
+    assert "encoders.2.attention.slices is interpolated from 6 to 4 slices" in said
+    bias = network.state_dict()["encoders.2.attention.slices.mlp.expand_bias"]
+    expected = torch.nn.functional.interpolate(bias[None], size=4, mode="linear")[0]
+    torch.testing.assert_close(weights["encoders.2.attention.slices.mlp.expand_bias"], expected)
 
 
 def test_a_hidden_width_that_differs_starts_at_random_and_the_rest_is_loaded(start, tmp_path):
@@ -131,7 +143,8 @@ def test_a_file_that_is_not_of_this_network_is_one_line_and_nothing_is_written(s
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("PAMUNet", "nnUNetTrainerPAMUNet_paper"), ("CBAMUNet", "it has no published form")]
+    ("name", "remedy"),
+    [("PAMUNet", "nnUNetTrainerPAMUNet_paper"), ("CBAMUNet", "no trainer takes published weights")],
 )
 def test_a_self_configuring_trainer_names_the_one_that_takes_published_weights(start, tmp_path, name, remedy):
     torch.save({}, tmp_path / "zoo.pth")

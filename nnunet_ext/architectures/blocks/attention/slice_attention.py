@@ -90,6 +90,8 @@ class SliceAttention(DescriptorGate):
 
 def resized_depth(x: torch.Tensor, depth: int) -> torch.Tensor:
     """(A, B, D) interpolated linearly to ``depth`` along its last axis, corners not aligned; as it is if equal."""
+    if not x.numel():  # a published module without hidden numbers
+        return x.new_empty((*x.shape[:-1], depth))
     return x if x.shape[-1] == depth else functional.interpolate(x, size=depth, mode="linear", align_corners=False)
 
 
