@@ -94,9 +94,7 @@ def _load_reference(trainer: Any, network: Any, manager: Any, channels: int, cla
         papers = [row.name for row in trainers_of(_network_of(trainer)) if row.published]
         raise UserError(
             f"{trainer.__name__} builds a network from plans, which no published weights fit",
-            remedy=f"train {joined(papers, 'or')}"
-            if papers
-            else "start at random: no trainer builds its published form",
+            remedy=f"train {joined(papers, 'or')}" if papers else "start at random: no trainer takes published weights",
         )
     weights = without_wrapper(_read_file(Path(reference)))
     try:

@@ -195,9 +195,8 @@ def test_a_published_trainer_builds_what_its_suffixes_say(name, group, small_pla
     """None is ignored. Of several sizes one may be what the trainer builds without a suffix."""
     network = TRAINERS[name].network
     channels = max(NETWORKS[network].minimum_image_channels, 4)
-    configuration = PlansManager(
-        small_plans("Dataset501_Toy", image_channels=channels, patch_2d=(64, 64))
-    ).get_configuration("2d")
+    plans = PlansManager(small_plans("Dataset501_Toy", image_channels=channels, patch_2d=(64, 64)))
+    configuration = plans.get_configuration("2d" if 2 in TRAINERS[name].dimensions else "3d_fullres")
 
     def shapes(trainer):
         with torch.device("meta"):
