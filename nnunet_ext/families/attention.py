@@ -112,7 +112,7 @@ KINDS = (
         vnet=True,
         published_vnet="VNet",
         title="V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation",
-        doi="10.1109/3DV.2016.79",
+        doi="10.48550/arXiv.1606.04797",
     ),
     Kind(
         "AG",
