@@ -46,7 +46,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "pretrained",
         "nnunet_ext.commands.pretrained",
-        "a start checkpoint with published encoder weights, for nnU-Net's -pretrained_weights",
+        "a start checkpoint with published weights, of encoders or of all, for nnU-Net's -pretrained_weights",
     ),
     Command(
         "estimate",

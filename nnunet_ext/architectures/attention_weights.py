@@ -79,7 +79,7 @@ def from_published(network: str, table: Mapping[str, str], state_dict: StateDict
         own: of the network, for names and shapes.
 
     Raises:
-        ValueError: a key is missing or unknown.
+        ValueError: a key is missing or unknown, or tensors of one layer differ in shape.
     """
     names = {key: published_keys(table, key, value) for key, value in own.items()}
     wanted = {name for parts in names.values() for name in parts}
@@ -87,12 +87,18 @@ def from_published(network: str, table: Mapping[str, str], state_dict: StateDict
         if keys:
             examples = ", ".join(sorted(keys)[:3])
             raise ValueError(f"not the weights of {network}: {len(keys)} keys {what}, such as {examples}")
-    return {key: _joined([state_dict[name] for name in parts], own[key]) for key, parts in names.items()}
+    return {
+        key: _joined(network, parts, [state_dict[name] for name in parts], own[key]) for key, parts in names.items()
+    }
 
 
 def published_depth(state_dict: StateDict) -> int | None:
     """Slices that published weights are for: the length of what slice attention of the first level gives."""
-    return next((len(value) for key, value in state_dict.items() if _FIRST_DEPTH.fullmatch(key)), None)
+    return next((value.shape[0] for key, value in state_dict.items() if _is_first_depth(key, value)), None)
+
+
+def _is_first_depth(key: str, value: torch.Tensor) -> bool:
+    return value.ndim == 1 and _FIRST_DEPTH.fullmatch(key) is not None
 
 
 def fit_depth(loaded: StateDict, own: StateDict) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -106,21 +112,30 @@ def fit_depth(loaded: StateDict, own: StateDict) -> tuple[dict[str, torch.Tensor
         Entries that fit ``own``, and what became of the others, in words.
     """
     fitted: dict[str, torch.Tensor] = {}
-    notes = []
+    random = 0
+    depths: tuple[int, int] | None = None
     for key, value in own.items():
         place, _, ending = key.rpartition("mlp.reduce_weight")
         if ending or not place.endswith("slices.") or key not in loaded or loaded[key].shape == value.shape:
             continue
-        before, here = loaded[key].shape, value.shape
-        if before[1] != here[1]:
-            said = f"from {before[2]} to {here[2]} slices its hidden width changes from {before[1]} to {here[1]}"
-            notes.append(f"{place.rstrip('.')} starts at random: {said}")
+        (_, hidden, depth), (_, own_hidden, own_depth) = loaded[key].shape, value.shape
+        depths = depths or (depth, own_depth)
+        if hidden != own_hidden:
+            random += 1
             continue
         prefix = f"{place}mlp."
-        state = {f"mlp.{name}": loaded[prefix + name] for name in MLP}
-        resized = resized_weights(state, here[2])
+        resized = resized_weights({f"mlp.{name}": loaded[prefix + name] for name in MLP}, own_depth)
         fitted |= {prefix + name: resized[f"mlp.{name}"] for name in MLP}
-        notes.append(f"{place.rstrip('.')} is interpolated from {before[2]} to {here[2]} slices")
+    if depths is None:
+        return fitted, []
+    notes = [
+        f"slice attention for {depths[0]} slices, {depths[1]} here: {len(fitted) // len(MLP)} modules interpolated"
+    ]
+    if random:
+        notes.append(
+            f"{random} modules of slice attention start at random, since their hidden widths differ; _depth{depths[0]} "
+            "behind the trainer's name keeps them as they are"
+        )
     return fitted, notes
 
 
@@ -164,7 +179,9 @@ def _numbers(pattern: str, key: str) -> list[str] | None:
     return numbers
 
 
-def _joined(tensors: list[torch.Tensor], own: torch.Tensor) -> torch.Tensor:
+def _joined(network: str, names: list[str], tensors: list[torch.Tensor], own: torch.Tensor) -> torch.Tensor:
     """One tensor, stacked as the own one is; a convolution of one voxel becomes a matrix."""
+    if any(tensor.shape != tensors[0].shape for tensor in tensors):
+        raise ValueError(f"not the weights of {network}: {names[0]} and the others of its layer differ in shape")
     joined = torch.stack(tensors) if own.ndim == tensors[0].ndim + 1 else tensors[0]
     return joined.flatten(1) if own.ndim == 2 and set(joined.shape[2:]) == {1} else joined

@@ -67,14 +67,12 @@ class BlockRow:
         method: by which ``forward`` gets the weights.
         read: what a call of that method shows.
         how_to_read: name of an observation, or its beginning -> what it is and how to read it, one sentence or two.
-        networks: of this plugin, with the block.
     """
 
     block: type[nn.Module]
     method: str
     read: Reader
     how_to_read: dict[str, str]
-    networks: tuple[str, ...]
 
     def explained(self, name: str) -> str:
         """How to read the observation of a name."""
@@ -144,8 +142,6 @@ def _exchange(
         yield Observation(name, Kind.MATRIX, matrix, _spatial(arguments[0]))
 
 
-_ATTENTION = ("AttentionUNet", "AttentionVNet")
-
 #: the table
 BLOCKS: tuple[BlockRow, ...] = (
     BlockRow(
@@ -157,21 +153,18 @@ BLOCKS: tuple[BlockRow, ...] = (
             "keys": "share of channels for which a slice is a key slice, which the channel weights are read from",
             "channels": "channel weights between 0 and 1: each channel of the map is multiplied by its own",
         },
-        _ATTENTION,
     ),
     BlockRow(
         AttentionGate,
         "attention_map",
         _gate_map,
         {"gate": "gate between 0 and 1: what it lets through of the skip at each voxel, all channels alike"},
-        _ATTENTION,
     ),
     BlockRow(
         CBAM,
         "attention_map",
         _voxel_map,
         {"voxels": "weight between 0 and 1 of each voxel, all channels alike, behind the channel weights"},
-        _ATTENTION,
     ),
     BlockRow(
         ClassActivation,
@@ -182,7 +175,6 @@ BLOCKS: tuple[BlockRow, ...] = (
             "class_": "class activation map: logit of one class of the block's own classifier at each voxel, a "
             "read-out that nothing is multiplied by",
         },
-        _ATTENTION,
     ),
     BlockRow(
         ProjectExcite,
@@ -192,21 +184,18 @@ BLOCKS: tuple[BlockRow, ...] = (
             "voxels": "weight between 0 and 1 of each voxel, mean over channels, each of which has its own",
             "channels": "channel weights between 0 and 1, the same for every image",
         },
-        _ATTENTION,
     ),
     BlockRow(
         ChannelSelfAttention,
         "weights",
         _channel_matrix,
         {"matrix": "row: a channel; column: what it is given of each channel, times the learned factor of the block"},
-        _ATTENTION,
     ),
     BlockRow(
         SplitAttention,
         "weights",
         _candidates,
         {"channels": "weight of each candidate of a channel in their sum; over the candidates they sum to 1"},
-        ("AttentionUNet",),
     ),
     BlockRow(
         ModalityFusion,
@@ -218,7 +207,6 @@ BLOCKS: tuple[BlockRow, ...] = (
             "message_": "root mean square over channels of what an encoder reads from the other one's context at each "
             "voxel, which is added to its own features: no weight, and without an upper bound",
         },
-        ("CFNet",),
     ),
     BlockRow(
         MultiScaleContext,
@@ -228,14 +216,12 @@ BLOCKS: tuple[BlockRow, ...] = (
             "channels": "weight of each dilated branch (1, 2, 3, 4) in the sum of a channel; over the branches they "
             "sum to 1, in the published form over branches and channels together"
         },
-        ("CFNet",),
     ),
     BlockRow(
         GatedCommunication,
         "gate_map",
         _gate_map,
         {"gate": "gate between 0 and 1, mean over channels: what it lets through of the skip at each voxel"},
-        ("CFNet",),
     ),
     BlockRow(
         ChannelExchange,
@@ -247,7 +233,6 @@ BLOCKS: tuple[BlockRow, ...] = (
             "to_transformer": "row: a channel of the transformer; column: what it takes of each channel of the "
             "convolutional encoder; every row sums to 1",
         },
-        ("CFFormer",),
     ),
 )
 
@@ -255,8 +240,3 @@ BLOCKS: tuple[BlockRow, ...] = (
 def row_of(module: nn.Module) -> BlockRow | None:
     """The row of a module, if it has something to show."""
     return next((row for row in BLOCKS if isinstance(module, row.block)), None)
-
-
-def networks_with_maps() -> list[str]:
-    """Networks of this plugin that have a block of the table."""
-    return list(dict.fromkeys(name for row in BLOCKS for name in row.networks))

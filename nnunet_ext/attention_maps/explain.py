@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from nnunet_ext import __version__
-from nnunet_ext.attention_maps.block_table import networks_with_maps
 from nnunet_ext.attention_maps.case_files import find_case
 from nnunet_ext.attention_maps.image_grid import ImageGrid
 from nnunet_ext.attention_maps.loaded_model import Model, load_model, preprocessed
@@ -123,5 +122,5 @@ def _require_places(model: Model, containing: tuple[str, ...]) -> None:
         )
     raise UserError(
         f"the network {network} of {model.trainer} has no attention that can be shown",
-        remedy=f"{joined(networks_with_maps())} have ('nnunet_ext list trainers' shows what trains them)",
+        remedy="docs/attention.md names the networks that have some; 'nnunet_ext list networks' shows all",
     )

@@ -64,15 +64,21 @@ class Recorder:
 
 
 def places_of(network: nn.Module, containing: Sequence[str] = ()) -> dict[Place, nn.Module]:
-    """The blocks of a network that have something to show, in the order of its modules.
+    """The blocks of a network that have something to show, in the order of its modules. A block within another of the
+    same row is a part of it, and shown with it.
 
     Args:
         network: any.
         containing: only places whose name contains one of these texts; all of them unless given.
     """
     found: dict[Place, nn.Module] = {}
+    every: list[Place] = []
     for name, module in network.named_modules():
         row = row_of(module)
+        if row is not None and any(name.startswith(f"{place.name}.") and place.row is row for place in every):
+            continue
+        if row is not None:
+            every.append(Place(name, type(module).__name__, row))
         if row is not None and (not containing or any(text in name for text in containing)):
             found[Place(name, type(module).__name__, row)] = module
     return found

@@ -114,5 +114,5 @@ def _print_suffixes() -> None:
         lines = tuple(f"  {'_' + row.name:<{width}}  {said(row)}" for row in suffixes_of(network))
         networks.setdefault(lines, []).append(network)
     for lines, names in networks.items():
-        print(f"of {joined(names)} alone:", *lines, sep="\n")
+        print(f"besides, of {joined(names)}:", *lines, sep="\n")
     print("example: -tr nnUNetTrainerCFNet_50epochs_NoMirroring")

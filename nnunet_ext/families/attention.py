@@ -7,6 +7,7 @@ from typing import Any
 
 from nnunet_ext.families.rows import (
     NUMBER,
+    PUBLISHED,
     SELF_CONFIGURING,
     Family,
     Loss,
@@ -174,7 +175,7 @@ def _network(kind: Kind, backbone: str, published: str) -> Network:
         name=f"{kind.prefix}{backbone}",
         class_path=f"nnunet_ext.architectures.attention_{backbone.lower()}:Attention{backbone}",
         options=OPTIONS,
-        built_with={"attention": kind.attention, "gate": kind.gate},
+        built_with={"attention": kind.attention, **({"gate": True} if kind.gate else {})},
         minimum_image_channels=1,
         reference_forms=forms,
         title=kind.title,
@@ -229,12 +230,28 @@ def _names(*attentions: str) -> tuple[str, ...]:
 
 
 SLICES = _names("pam", "csa", "sca")
-CHANNELS = _names("se", "pe", "cbam", "split", "dual")
+#: of them, those with a published form
+PUBLISHED_SLICES = tuple(row.name for row in NETWORKS if row.name in SLICES and row.reference_forms)
 #: that have gates in their published form too, and the others that are built without
 GATED_AS_PUBLISHED = ("PAMUNet",)
-UNGATED = tuple(row.name for row in NETWORKS if not row.built_with["gate"] and row.name not in GATED_AS_PUBLISHED)
+UNGATED = tuple(row.name for row in NETWORKS if "gate" not in row.built_with and row.name not in GATED_AS_PUBLISHED)
 _GATE = "an attention gate on every skip"
-_HIDDEN = "hidden widths of attention: channels"
+#: attention -> what ``_reduction<N>`` makes of its hidden width
+HIDDEN_WIDTHS = {
+    "se": "channels over N",
+    "pe": "channels over N",
+    "cbam": "channels over N",
+    "split": "twice the channels over N, 32 at least",
+    "dual": "of position attention, a quarter of the channels over N",
+}
+
+
+def _reduction(text: str, networks: tuple[str, ...], *options: str) -> NetworkSuffix:
+    said = f"hidden widths of attention: {text}"
+    tag = f"Reduction{NUMBER}"
+    return NetworkSuffix(
+        f"reduction{NUMBER}", "reduction", dict.fromkeys(options, NUMBER), said, networks, tag, (SELF_CONFIGURING,)
+    )
 
 
 def _pooling(name: str, value: str, text: str) -> tuple[NetworkSuffix, ...]:
@@ -260,23 +277,16 @@ FAMILY = Family(
     suffixes=(
         NetworkSuffix("gate", "gate", {"gate": True}, _GATE, GATED_AS_PUBLISHED, "Gate"),
         NetworkSuffix("gate", "gate", {"gate": True}, _GATE, UNGATED, "Gate", (SELF_CONFIGURING,)),
+        _reduction("channels over N, slices over N", SLICES, "channel_reduction", "slice_reduction"),
+        *(_reduction(text, _names(name), "channel_reduction") for name, text in HIDDEN_WIDTHS.items()),
         NetworkSuffix(
-            f"reduction{NUMBER}",
-            "reduction",
-            {"channel_reduction": NUMBER, "slice_reduction": NUMBER},
-            f"{_HIDDEN} over N, slices over N",
-            SLICES,
-            f"Reduction{NUMBER}",
-            (SELF_CONFIGURING,),
-        ),
-        NetworkSuffix(
-            f"reduction{NUMBER}",
-            "reduction",
-            {"channel_reduction": NUMBER},
-            f"{_HIDDEN} over N",
-            CHANNELS,
-            f"Reduction{NUMBER}",
-            (SELF_CONFIGURING,),
+            f"depth{NUMBER}",
+            "depth",
+            {"depth": NUMBER},
+            "slice attention for N slices, such as a published checkpoint has; interpolated for the patch's depth",
+            PUBLISHED_SLICES,
+            f"Depth{NUMBER}",
+            (PUBLISHED,),
         ),
         *_pooling("poolingmax", "max", "attention reads maxima instead of means"),
         *_pooling("poolingboth", "avg_and_max", "attention reads means and maxima"),

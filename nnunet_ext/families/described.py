@@ -61,7 +61,7 @@ def trainer_rows(row: Trainer, fixed: Mapping[str, Any]) -> list[tuple[str, str]
         rows.append(("plans", f"any {row.plans}; the network is the published one{own_values}, whatever they say"))
     rows.append(("suffixes", "those of every trainer: 'nnunet_ext list trainers'"))
     if own:
-        rows.append(("", f"and of {row.network} alone: " + ", ".join(f"_{each.name}" for each in own)))
+        rows.append(("", f"and besides, of {row.network}: " + ", ".join(f"_{each.name}" for each in own)))
     return [*rows, ("class", row.class_path), ("page", f"{_page(row.network)}, docs/trainers.md")]
 
 

@@ -123,7 +123,7 @@ class NetworkSuffix:
     tag: str
     forms: tuple[str, ...] = FORMS
 
-    def options_for(self, number: int = 4) -> dict[str, Any]:
+    def options_for(self, number: int = 8) -> dict[str, Any]:
         """The options with that number in them; where the name has none, whatever ``number`` is."""
         return {option: number if value == NUMBER else value for option, value in self.options.items()}
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
+from nnunet_ext.architectures.blocks.topology import PlanKeywords
 from nnunet_ext.errors import UserError, reason_of
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -23,6 +26,7 @@ def from_configuration(
     num_input_channels: int,
     num_output_channels: int,
     deep_supervision: bool,
+    identity: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> NetworkT:
     """Builds ``network`` for a configuration.
@@ -31,7 +35,7 @@ def from_configuration(
     trainer may name as its ``network_class``, is initialized by that, as nnU-Net does.
 
     The plans' keyword arguments are the network's, as ``nnunetv2.utilities.get_network_from_plans`` reads them. Where
-    the plans name another network, those that ``network`` does not know are that one's own options and are left out.
+    the plans name another network, those that are that one's own options are left out.
     What plans know beyond them is handed over if the constructor asks for it by keyword: ``cascade_channels`` (how many
     of the last input channels are segmentations of a previous stage) and ``patch_size``.
 
@@ -41,6 +45,7 @@ def from_configuration(
         num_input_channels: image channels plus those of a previous stage.
         num_output_channels: segmentation heads.
         deep_supervision: whether the network returns coarse outputs too.
+        identity: options that tell networks of one class apart: plans with other values name another network.
         options: further keyword arguments of the constructor; they win over the plans'.
 
     Raises:
@@ -50,6 +55,8 @@ def from_configuration(
     known = inspect.signature(network).parameters
     if not _are_plans_of(network, configuration_manager):
         arguments = {name: value for name, value in arguments.items() if name in known}
+    elif any(name in arguments and arguments[name] != value for name, value in identity.items()):
+        arguments = {name: value for name, value in arguments.items() if name in PlanKeywords.__annotations__}
     image_channels = len(configuration_manager.normalization_schemes)
     previous = configuration_manager.previous_stage_name
     offered = {

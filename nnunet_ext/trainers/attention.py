@@ -28,8 +28,10 @@ from nnunet_ext.trainers.recipe import Recipe
 SLICE_ATTENTIONS = ("pam", "csa", "sca", "slice")
 #: image channels -> width of the published V-Net, which adds each channel to as many maps, or one channel to all
 VNET_WIDTHS = {1: 16, 4: 8, 8: 16}
-#: edges of its patches, which four halvings must divide
+#: edges of its patches, which four halvings must divide; an instance norm needs two voxels at the deepest level
 VNET_DIVISOR = 16
+#: slices of published slice attention, which three halvings leave one of
+FEWEST_SLICES = 8
 #: smallest edge for the published U-Net, whose three halvings leave one voxel of it; an instance norm needs two voxels
 UNET_EDGE = 8
 
@@ -50,9 +52,11 @@ class AttentionTrainer(BaseTrainer):
 class PublishedAttentionTrainer(PublishedTrainer):
     """A network as in the paper's code, trained by its recipe; base of the classes that rows describe.
 
-    Network, loss, optimizer and schedule are the published ones; batch, patch, augmentation, folds and evaluation are
-    nnU-Net's. The published schedule of 80 epochs is stretched over the epochs trained. Slice attention is made for the
-    patch's depth.
+    Network, optimizer and schedule are the published ones, the loss but for the weight of the background
+    (``attention_loss.py``); batch, patch, augmentation, folds and evaluation are nnU-Net's. The published schedule of
+    80 epochs is stretched over the epochs trained. Weights of classes follow the Dice on validation patches of the
+    fold, which favours these trainers a little where they are compared on that fold. Slice attention is made for the
+    patch's depth, or for the one that the suffix ``_depth<N>`` names.
     """
 
     recipe = Recipe(
@@ -84,15 +88,25 @@ class PublishedAttentionTrainer(PublishedTrainer):
         fits = len(patch_size) == 3 and min(patch_size) >= UNET_EDGE and max(patch_size) >= 2 * UNET_EDGE
         if cls.network_class.__name__ == "AttentionVNet":
             width = VNET_WIDTHS.get(num_input_channels, 0)
-            needs = f"edges that {VNET_DIVISOR} divides, and {_or(VNET_WIDTHS)} image channels"
-            fits = len(patch_size) == 3 and width > 0 and all(edge % VNET_DIVISOR == 0 for edge in patch_size)
+            needs = (
+                f"edges that {VNET_DIVISOR} divides, one of {2 * VNET_DIVISOR}, and {_or(VNET_WIDTHS)} image channels"
+            )
+            divided = len(patch_size) == 3 and all(edge % VNET_DIVISOR == 0 for edge in patch_size)
+            fits = divided and width > 0 and max(patch_size) >= 2 * VNET_DIVISOR
         if not fits:
             raise UserError(
                 f"the published {cls.published_name} needs a 3d configuration, {needs}; here: patch size "
                 f"{patch_size}, {num_input_channels} input channels",
                 remedy=f"use {cls.alternative}, which configures itself for any of these",
             )
-        return cls._reference(num_input_channels, num_output_channels, width, patch_size[0])
+        depth = cls.recipe.network_options.get("depth", patch_size[0])
+        if depth < FEWEST_SLICES:
+            raise UserError(
+                f"slice attention of the published {cls.published_name} needs {FEWEST_SLICES} slices or more, one at its "
+                f"last level; here: {depth}",
+                remedy=f"give _depth{FEWEST_SLICES} or more, or leave it out",
+            )
+        return cls._reference(num_input_channels, num_output_channels, width, depth)
 
     @classmethod
     def network_for_weights(
@@ -147,7 +161,8 @@ def _made(row: Trainer) -> type[BaseTrainer]:
         "network_class": load(network.class_path),
     }
     if not row.published:
-        return type(row.name, (AttentionTrainer,), {**body, "recipe": Recipe(network_options=network.built_with)})
+        body |= {"network_identity": network.built_with, "recipe": Recipe(network_options=network.built_with)}
+        return type(row.name, (AttentionTrainer,), body)
     (form, *_) = network.reference_forms
     return type(
         row.name,

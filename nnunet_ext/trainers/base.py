@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +44,8 @@ class BaseTrainer(nnUNetTrainer):
     """
 
     network_class: ClassVar[type[nn.Module]]
+    #: options that make it this network, where its class builds several
+    network_identity: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     #: whether the network is a published one, which no plans change
     builds_published_network: ClassVar[bool] = False
     recipe: ClassVar[Recipe] = Recipe()
@@ -108,6 +112,7 @@ class BaseTrainer(nnUNetTrainer):
             num_input_channels,
             num_output_channels,
             enable_deep_supervision,
+            cls.network_identity,
             **cls.recipe.network_options,
         )
 

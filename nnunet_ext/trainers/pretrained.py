@@ -19,11 +19,13 @@ from nnunet_ext.families import ENCODERS, trainers_of
 from nnunet_ext.folders import PREPROCESSED, dataset_name
 from nnunet_ext.planning.dataset_json import dataset_json_of
 from nnunet_ext.planning.plans_file import read_plans, refuse_foreign_classes
-from nnunet_ext.shown import joined
+from nnunet_ext.shown import abridged, joined
 from nnunet_ext.trainers import checkpoints, hub_weights
 from nnunet_ext.trainers.reference_weights import load_reference, without_wrapper
 from nnunet_ext.trainers.registry import check_trainer_name, did_you_mean_trainer, resolve, row_of
 
+#: keys under which training scripts keep a state dict beside other things
+WRAPPERS = ("state_dict", "model", "net", "network", "model_state_dict")
 SEED = 0  # of what stays random, so that the same command writes the same file
 
 
@@ -177,9 +179,16 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # damaged bytes raise errors of nearly every type
         kind = "holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "cannot be read"
         raise UserError(f"the file of weights {kind} ({type(error).__name__})", file=path) from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    ):
         raise UserError("the file holds no state dict", file=path)
+    for key, value in content.items():
+        if value.is_complex() or value.is_quantized or value.layout != torch.strided:
+            raise UserError(f"the tensor {abridged(key)} holds no plain numbers", file=path)
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"the tensor {abridged(key)} holds numbers that are not finite", file=path)
     return content

@@ -155,7 +155,7 @@ def _of_network(row: NetworkSuffix) -> Suffix:
 
     return Suffix(
         f"_{row.name}",
-        row.name.replace(NUMBER, "4"),
+        row.name.replace(NUMBER, "8"),
         row.group,
         re.escape(row.name).replace(re.escape(NUMBER), r"(\d{1,9})"),
         changes,

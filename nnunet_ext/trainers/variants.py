@@ -98,7 +98,8 @@ def _hint(trainer: str, token: str, network: str) -> str:
         base, _, ending = row.name.rpartition("_")
         if plain(ending) == plain(token) and trainer.startswith(f"{base}_"):
             others = [each for each in trainer.removeprefix(f"{base}_").split("_") if each != token]
-            return f"_{ending} comes first: {'_'.join([row.name, *others])}; "
+            proposed = "_".join([row.name, *others])
+            return f"_{ending} comes first: {proposed}; " if _is_understood(proposed, row) else ""
     meant = plain(_without_number(token))
     known = [row for row in families.NETWORK_SUFFIXES if plain(_without_number(row.name)) == meant]
     owners = list(dict.fromkeys(name for row in known for name in row.networks))
@@ -112,6 +113,14 @@ def _hint(trainer: str, token: str, network: str) -> str:
     spelling = spellings[near[0]].spelling if near[0] in spellings else f"_{near[0]}"
     number = _NUMBER.search(token)
     return f"did you mean {_PLACE.sub(number.group(), spelling) if number else spelling}? "
+
+
+def _is_understood(name: str, row: families.Trainer) -> bool:
+    try:
+        parse(name, row.name, row.network, row.form)
+    except UserError:
+        return False
+    return True
 
 
 def _instead(trainer: str, base: str, token: str, suffix: Suffix, network: str, form: str) -> str:

@@ -21,7 +21,7 @@ from nnunet_ext.architectures.blocks.modality_fusion import ModalityFusion
 from nnunet_ext.architectures.blocks.multi_scale_context import MultiScaleContext
 from nnunet_ext.architectures.cfformer import CFFormer
 from nnunet_ext.architectures.cfnet import CFNet
-from nnunet_ext.attention_maps.block_table import BLOCKS, Kind, networks_with_maps, row_of
+from nnunet_ext.attention_maps.block_table import BLOCKS, Kind, row_of
 from nnunet_ext.attention_maps.recorder import Recorded, places_of, recording
 
 NETWORKS = {network.__name__: network for network in (AttentionUNet, AttentionVNet, CFFormer, CFNet)}
@@ -212,19 +212,16 @@ def make_network(small_plans) -> Callable[..., nn.Module]:
     return make
 
 
-def test_the_table_names_every_network_that_has_a_block_of_it(make_network) -> None:
-    for row in BLOCKS:
-        for name in row.networks:
-            variants: list[dict[str, Any]] = [{}]
-            if name.startswith("Attention"):
-                variants = [{"attention": attention, "gate": True} for attention in ("pam", *_attentions_of(row.block))]
-            networks = [make_network(name, 2, **options) for options in variants]
-            assert any(row_of(module) is row for network in networks for module in network.modules()), (row.block, name)
-    assert set(networks_with_maps()) == set(NETWORKS)
+def test_every_row_has_a_network(make_network) -> None:
+    variants = [("CFNet", {}), ("CFFormer", {}), *[("AttentionUNet", {"attention": name}) for name in ATTENTION]]
+    shown = {row_of(module) for name, options in variants for module in make_network(name, 2, **options).modules()}
+    assert {row.block.__name__ for row in BLOCKS if row not in shown} == set()
 
 
-def _attentions_of(block: type[nn.Module]) -> list[str]:
-    return [name for name, row in ATTENTION.items() if issubclass(row.block, block) and name != "gate"]
+def test_a_block_within_another_of_its_row_is_no_place_of_its_own(make_network) -> None:
+    names = [place.name for place in places_of(make_network("AttentionUNet", 3, attention="pam"))]
+    assert names
+    assert not [name for name in names for other in names if name.startswith(f"{other}.")]
 
 
 @pytest.mark.parametrize("name", [name for name in ATTENTION if name not in SHOWS_NOTHING])

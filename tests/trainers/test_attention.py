@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetReference
 from nnunet_ext.errors import UserError
-from nnunet_ext.families import NETWORKS
 from nnunet_ext.families.attention import NETWORKS as ROWS
 from nnunet_ext.planning.plans_name import default_name
 from nnunet_ext.trainers.attention_loss import WeightedDiceCrossEntropyLoss, class_weights
@@ -132,6 +132,14 @@ def test_suffixes_that_cannot_be_are_refused(suffix):
         resolve(f"nnUNetTrainerPAMUNet{suffix}")
 
 
+def test_a_hint_is_a_name_that_works_or_none():
+    with pytest.raises(UserError) as refused:
+        resolve("nnUNetTrainerSEUNet_gate_paper")
+    assert "comes first" not in str(refused.value)
+    with pytest.raises(UserError, match="_paper comes first: nnUNetTrainerPAMUNet_paper_gate"):
+        resolve("nnUNetTrainerPAMUNet_gate_paper")
+
+
 @pytest.mark.parametrize("name", ["nnUNetTrainerAGUNet_gate", "nnUNetTrainerVNet_reduction4"])
 def test_a_suffix_that_a_network_has_no_use_for_is_unknown_to_it(name):
     with pytest.raises(UserError, match="only trainers of"):
@@ -143,19 +151,47 @@ def test_a_trainer_is_found_again_by_pickle():
         assert pickle.loads(pickle.dumps(resolve(name))) is resolve(name)
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerSEUNet", "nnUNetTrainerCAMUNet"])
-def test_a_trainer_builds_its_own_network_on_plans_for_another(toy, make_trainer, nnunet_folders, name):
-    folder = toy()
-    plans = json.loads((folder / "smallPlans.json").read_text())
-    architecture = plans["configurations"]["3d_fullres"]["architecture"]
-    architecture["network_class_name"] = NETWORKS["PAMUNet"].class_path.replace(":", ".")
-    architecture["arch_kwargs"] |= {"attention": "none", "gate": True}
-    (folder / "smallPlans.json").write_text(json.dumps(plans))
-    trainer = make_trainer(name)
-    trainer.initialize()
-    kinds = {type(part).__name__ for part in trainer.network.modules()}
-    assert "AttentionGate" not in kinds
-    assert kinds & {"SqueezeExcite", "ClassActivation"}
+#: plans of every attention with all that suffixes and plans can say of it
+FULL_PLANS = {
+    "pam": {
+        "gate": True,
+        "channel_reduction": 4,
+        "slice_reduction": 4,
+        "channel_pooling": "max",
+        "slice_pooling": "max",
+    },
+    "se": {"gate": True, "channel_reduction": 4, "channel_pooling": "max"},
+    "dual": {"channel_reduction": 4},
+    "none": {"gate": True},
+    "stn": {},
+}
+
+
+@pytest.mark.parametrize("attention", FULL_PLANS)
+def test_every_trainer_builds_its_own_network_on_plans_for_any_other(small_plans, attention):
+    """One with the plans' own attention builds what they say; every other what it would build on nnU-Net's plans."""
+    usual = PlansManager(small_plans("Dataset501_Toy")).get_configuration("3d_fullres")
+    for row in ROWS:
+        plans = small_plans("Dataset501_Toy", network_class=row.class_path.replace(":", "."))
+        plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] |= {
+            "attention": attention,
+            "patch_size": [16, 16, 16],
+            "recompute": False,
+            **FULL_PLANS[attention],
+        }
+        manager = PlansManager(plans)
+        trainer = resolve(f"nnUNetTrainer{row.name}")
+        with torch.device("meta"):
+            arguments = (manager.get_configuration("3d_fullres"), 2, 3)
+            built = trainer.build_network_architecture(manager, *arguments)
+            plain = trainer.build_network_architecture(manager, usual, 2, 3)
+        same = shapes(built) == shapes(plain)
+        planned = row.built_with == {"attention": attention} and bool(FULL_PLANS[attention])
+        assert same != planned, f"{row.name} on plans of {attention}"
+
+
+def shapes(network):
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -186,10 +222,7 @@ def test_the_published_recipe_and_its_classes_follow_the_dice_of_the_epoch_befor
     assert (settings["weight_decay"], settings["lr"]) == (0, pytest.approx(2e-3 * 1e-4))
     first, second = trainer.logger.get_value("dice_per_class_or_region", None)
     assert trainer.loss.foreground_weights == pytest.approx(class_weights(first))
-    resumed = make_trainer(name.replace("2epochs", "3epochs"), resume=False)
-    resumed.initialize()
-    resumed.logger.load_checkpoint(trainer.logger.get_checkpoint())
-    resumed.current_epoch = 2
+    resumed = make_trainer(name, resume=True)
     resumed.on_epoch_start()
     assert resumed.loss.foreground_weights == pytest.approx(class_weights(second))
 
@@ -205,12 +238,21 @@ def test_the_published_u_net_with_gates_is_a_suffix(toy, make_trainer):
 
 
 @pytest.mark.parametrize(("channels", "width"), [(1, 8), (4, 4), (8, 8)])
-def test_the_published_v_net_takes_the_channels_that_its_first_maps_can_add(toy, make_trainer, channels, width):
+def test_the_published_v_net_takes_the_channels_that_its_first_maps_can_add(toy, train, channels, width):
     toy(channels=channels, patch_3d=(16, 16, 32), shape=(18, 20, 34))
-    trainer = make_trainer("nnUNetTrainerVNet_paper")
-    trainer.initialize()
+    trainer = train(f"nnUNetTrainerVNet_paper_{SHORT.replace('2', '1')}", checkpoints=False)
     assert isinstance(trainer.network, AttentionVNetReference)
     assert trainer.network.state_dict()["head.seg_layers.0.weight"].shape[1] == width
+
+
+def test_slice_attention_of_a_published_network_has_the_depth_that_a_suffix_names(toy, make_trainer):
+    toy(channels=1, patch_3d=(16, 16, 32), shape=(18, 20, 34))
+    for name in ("PAMUNet", "PAMVNet"):
+        trainer = make_trainer(f"nnUNetTrainer{name}_paper_depth40")
+        trainer.initialize()
+        assert max(getattr(part, "depth", 0) for part in trainer.network.modules()) == 40
+        with pytest.raises(UserError, match="8 slices or more"):
+            make_trainer(f"nnUNetTrainer{name}_paper_depth7").initialize()
 
 
 @pytest.mark.parametrize(
@@ -219,10 +261,11 @@ def test_the_published_v_net_takes_the_channels_that_its_first_maps_can_add(toy,
         ("PAMUNet", "2d", {}),
         ("PAMUNet", "3d_fullres", {"patch_3d": (4, 16, 16)}),
         ("PAMUNet", "3d_fullres", {"patch_3d": (8, 8, 8)}),
-        ("VNet", "3d_fullres", {"patch_3d": (16, 16, 24), "shape": (18, 20, 26)}),
-        ("VNet", "3d_fullres", {"patch_3d": (16, 16, 16), "shape": (18, 20, 22), "channels": 3}),
+        ("VNet", "3d_fullres", {"patch_3d": (16, 32, 24), "shape": (18, 34, 26), "channels": 1}),
+        ("VNet", "3d_fullres", {"patch_3d": (16, 16, 32), "shape": (18, 20, 34), "channels": 3}),
+        ("VNet", "3d_fullres", {"patch_3d": (16, 16, 16), "shape": (18, 20, 22), "channels": 1}),
     ],
-    ids=["2D", "four slices", "one voxel at the deepest level", "an edge of 24", "three channels"],
+    ids=["2D", "four slices", "one voxel at the deepest level", "an edge of 24", "three channels", "one voxel"],
 )
 def test_what_a_published_network_cannot_do_names_the_trainer_that_can(toy, make_trainer, name, configuration, options):
     toy(**options)

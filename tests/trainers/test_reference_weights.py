@@ -14,7 +14,7 @@ from nnunet_ext.architectures.attention_vnet_reference import AttentionVNetRefer
 from nnunet_ext.architectures.attention_weights import UNET, VNET, published_keys
 from nnunet_ext.cli import main
 
-PATCH = (16, 16, 16)
+PATCH = (16, 16, 32)
 GOLDEN = Path(__file__).parents[1] / "golden"
 #: how the golden files list the shapes of a published state dict
 SHAPES = {
@@ -28,7 +28,7 @@ def start(toy, tmp_path, capsys):
     """``start(name, file, **of_the_dataset)``: exit code, printed text, and the weights written, if any."""
 
     def run(name, file, configuration="3d_fullres", **options):
-        toy(**({"channels": 1, "patch_3d": PATCH, "shape": (18, 20, 22)} | options))
+        toy(**({"channels": 1, "patch_3d": PATCH, "shape": (18, 20, 34)} | options))
         output = tmp_path / "start.pth"
         trainer = f"nnUNetTrainer{name}_1epochs_1its_1vits"
         words = ["-d", "501", "-c", configuration, "-tr", trainer, "-p", "smallPlans", "-o", output]
@@ -95,7 +95,8 @@ def test_slice_attention_of_another_depth_is_interpolated(start, tmp_path):
     torch.save(published(network, UNET), tmp_path / "zoo.pth")
     code, said, weights = start("SCAUNet_paper", tmp_path / "zoo.pth")
     assert code == 0
-    assert "encoders.0.attention.slices is interpolated from 24 to 16 slices" in said
+    assert "slice attention for 24 slices, 16 here: 7 modules interpolated" in said
+    assert "at random" not in said.replace("leaves them at random", "")
     bias = network.state_dict()["encoders.0.attention.slices.mlp.expand_bias"]
     expected = torch.nn.functional.interpolate(bias[None], size=16, mode="linear")[0]
     torch.testing.assert_close(weights["encoders.0.attention.slices.mlp.expand_bias"], expected)
@@ -107,7 +108,7 @@ def test_a_module_without_hidden_numbers_is_interpolated_too(start, tmp_path):
     torch.save(published(network, UNET), tmp_path / "zoo.pth")
     code, said, weights = start("PAMUNet_paper", tmp_path / "zoo.pth")
     assert code == 0, said
-    assert "encoders.2.attention.slices is interpolated from 6 to 4 slices" in said
+    assert "slice attention for 24 slices, 16 here: 7 modules interpolated" in said
     bias = network.state_dict()["encoders.2.attention.slices.mlp.expand_bias"]
     expected = torch.nn.functional.interpolate(bias[None], size=4, mode="linear")[0]
     torch.testing.assert_close(weights["encoders.2.attention.slices.mlp.expand_bias"], expected)
@@ -118,10 +119,51 @@ def test_a_hidden_width_that_differs_starts_at_random_and_the_rest_is_loaded(sta
     torch.save(published(network, UNET), tmp_path / "zoo.pth")
     code, said, weights = start("SCAUNet_paper", tmp_path / "zoo.pth")
     assert code == 0
-    assert "from 64 to 16 slices its hidden width changes from 4 to 1" in said
+    assert "modules of slice attention start at random" in said
+    assert "_depth64 behind the trainer's name keeps them" in said
     assert torch.equal(
         weights["encoders.3.convs.0.conv.weight"], network.state_dict()["encoders.3.convs.0.conv.weight"]
     )
+
+
+def test_a_network_for_the_depth_of_the_file_loses_nothing_and_trains_on_another(start, tmp_path, train):
+    network = unet("agscSEUNet3D", 3, depth=64)
+    torch.save(published(network, UNET), tmp_path / "zoo.pth")
+    code, said, weights = start("PAMUNet_paper_depth64", tmp_path / "zoo.pth")
+    assert code == 0, said
+    assert "slice attention" not in said
+    assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+    name = "nnUNetTrainerPAMUNet_paper_depth64_1epochs_1its_1vits"
+    trained = train(name, pretrained=str(tmp_path / "start.pth"), checkpoints=False)
+    assert trained.logger.get_value("train_losses", -1) > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({1: torch.zeros(2)}, "holds no state dict"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "holds no plain numbers"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "not finite"),
+        ({"EncoderLayer1.encoder_sSE.Slice_SE_encoder.0.fc.2.bias": torch.tensor(1.0)}, "keys missing"),
+        ({"net": {"a": torch.zeros(2)}, "epoch": 3}, "keys missing"),
+    ],
+    ids=["numbers as names", "complex", "not finite", "a bias without a length", "beside other things"],
+)
+def test_a_file_of_something_else_is_one_line(start, tmp_path, content, why):
+    torch.save(content, tmp_path / "zoo.pth")
+    code, said, weights = start("PAMUNet_paper", tmp_path / "zoo.pth")
+    assert (code, weights, len(said.splitlines())) == (2, None, 1)
+    assert why in said
+
+
+def test_tensors_of_a_layer_that_differ_are_named(start, tmp_path):
+    named = published(unet("agscSEUNet3D", 3), UNET)
+    key = "EncoderLayer1.encoder_sSE.Slice_SE_encoder.3.fc.2.bias"
+    named[key] = torch.zeros(5)
+    torch.save(named, tmp_path / "zoo.pth")
+    code, said, _ = start("PAMUNet_paper", tmp_path / "zoo.pth")
+    assert code == 2
+    assert "EncoderLayer1.encoder_sSE.Slice_SE_encoder.0.fc.2.bias and the others of its layer differ in shape" in said
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "empty", "other network"])

@@ -112,7 +112,7 @@ CFFORMER = "nnUNetTrainerCFFormer"
 @pytest.mark.parametrize("row", NETWORK_SUFFIXES, ids=lambda row: row.name)
 def test_a_networks_own_suffix_joins_its_options_and_comes_last(row):
     trainer = trainers_of(row.networks[0])[0].name
-    suffix = row.name.replace(NUMBER, "4")
+    suffix = row.name.replace(NUMBER, "8")
     variations = parse(f"{trainer}_{suffix}_5epochs", trainer, row.networks[0])
     assert canonical(trainer, variations) == f"{trainer}_5epochs_{suffix}"
     recipe = applied(Recipe(network_options={"another": 0.5}), variations)
