@@ -102,8 +102,8 @@ class PublishedAttentionTrainer(PublishedTrainer):
         depth = cls.recipe.network_options.get("depth", patch_size[0])
         if depth < FEWEST_SLICES:
             raise UserError(
-                f"slice attention of the published {cls.published_name} needs {FEWEST_SLICES} slices or more, one at its "
-                f"last level; here: {depth}",
+                f"slice attention of the published {cls.published_name} needs {FEWEST_SLICES} slices or more, so that "
+                f"its last level has one; here: {depth}",
                 remedy=f"give _depth{FEWEST_SLICES} or more, or leave it out",
             )
         return cls._reference(num_input_channels, num_output_channels, width, depth)
