@@ -7,6 +7,7 @@ import math
 import re
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -48,14 +49,35 @@ def read_image(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
         raise _no_memory(path) from error
 
 
-def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Shape and spacing in mm of an image by its header, in array order (z, y, x) or (y, x). No voxel is read.
+class Geometry(NamedTuple):
+    """What the header of an image says of its grid.
+
+    Attributes:
+        shape: in array order (z, y, x) or (y, x).
+        spacing: mm, in the same order.
+        origin: of the first voxel, in mm, in ITK's order (x, y, z) and world (left, posterior, superior).
+        direction: of the axes, a matrix of ITK's row by row.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid of an image by its header. No voxel is read.
 
     Raises:
         UserError: as ``read_image``, as far as the header tells.
     """
     reader = _header(path)
-    return tuple(reversed(reader.GetSize())), _spacing(reader)
+    return Geometry(tuple(reversed(reader.GetSize())), _spacing(reader), reader.GetOrigin(), reader.GetDirection())
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing of an image, as in ``Geometry``. Raises as ``read_geometry``."""
+    return read_geometry(path)[:2]
 
 
 _BYTES = {
