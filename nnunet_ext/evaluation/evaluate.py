@@ -8,40 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_ext.errors import UserError
+from nnunet_ext.evaluation.label_folders import case_files
 from nnunet_ext.evaluation.metrics import DICE, HD95, MAIN_METRICS, POLICIES, Metric, score
 from nnunet_ext.evaluation.regions import foreground, region_masks
-from nnunet_ext.nnunet_json import read_dataset_json
 from nnunet_ext.progress import with_progress
 
 
-def load_dataset_json(path: Path) -> dict:
-    """nnU-Net's dataset.json. Raises ``UserError`` if it is missing, something else, or cannot be evaluated with."""
-    try:
-        dataset = read_dataset_json(path)
-    except FileNotFoundError:
-        raise UserError("dataset.json not found", file=path) from None
-    if "file_ending" not in dataset:
-        raise UserError("dataset.json lacks file_ending", file=path)
-    if isinstance(dataset["labels"].get("ignore"), list):
-        raise UserError("dataset.json gives a list where nnU-Net's ignore label is a single number", file=path)
-    if not foreground(dataset):
-        raise UserError("dataset.json names no label but background and ignore", file=path)
-    return dataset
-
-
 def _same_cases(predictions: Path, references: Path, file_ending: str) -> list[str]:
-    for folder in (predictions, references):
-        if not folder.is_dir():
-            raise UserError("folder not found", file=folder)
-    predicted, known = (
-        # macOS leaves hidden files (._NAME) beside those that it copies. The ending is foreign text: no pattern.
-        {
-            path.name.removesuffix(file_ending)
-            for path in folder.iterdir()
-            if path.name.endswith(file_ending) and not path.name.startswith(".")
-        }
-        for folder in (predictions, references)
-    )
+    predicted, known = (case_files(folder, file_ending).keys() for folder in (predictions, references))
     for problem, cases, folder in (
         ("has no prediction for", known - predicted, predictions),
         ("has no reference for", predicted - known, references),

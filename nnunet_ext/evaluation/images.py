@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_ext import forms
 from nnunet_ext.errors import UserError
+from nnunet_ext.forms import read_document
 from nnunet_ext.label_rounding import LARGEST, rounding_bound, why_refused
 
 #: voxels of an image: far above any scan, and still within a workstation's memory
@@ -49,12 +51,17 @@ def read_image(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
         raise _no_memory(path) from error
 
 
+# Kinds of files that hold pictures, in which distances are counted in pixels.
+PICTURE_ENDINGS = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
+_SPACING_FILE = forms.record({"spacing": forms.list_of(forms.number_between(1e-6, 1e6), length=3)})
+
+
 class Geometry(NamedTuple):
     """What the header of an image says of its grid.
 
     Attributes:
         shape: in array order (z, y, x) or (y, x).
-        spacing: mm, in the same order.
+        spacing: mm, in the same order; 1 (a pixel) of pictures; of TIFF volumes from the file beside them.
         origin: of the first voxel, in mm, in ITK's order (x, y, z) and world (left, posterior, superior).
         direction: of the axes, a matrix of ITK's row by row.
     """
@@ -72,7 +79,32 @@ def read_geometry(path: Path) -> Geometry:
         UserError: as ``read_image``, as far as the header tells.
     """
     reader = _header(path)
-    return Geometry(tuple(reversed(reader.GetSize())), _spacing(reader), reader.GetOrigin(), reader.GetDirection())
+    shape, origin, direction = tuple(reversed(reader.GetSize())), reader.GetOrigin(), reader.GetDirection()
+    spacing = _picture_spacing(path, len(shape)) if is_picture(path) else _spacing(reader)
+    return Geometry(shape, spacing, origin, direction)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the kind of file knows no mm: what it says of dots per inch is no spacing of a voxel."""
+    return path.suffix.lower() in PICTURE_ENDINGS
+
+
+def spacing_file(path: Path) -> Path:
+    """Where nnU-Net keeps the spacing of a TIFF volume."""
+    return path.with_suffix(".json")
+
+
+def _picture_spacing(path: Path, dimensions: int) -> tuple[float, ...]:
+    if dimensions == 3 and path.suffix.lower() in (".tif", ".tiff") and spacing_file(path).is_file():
+        content = read_document(
+            spacing_file(path),
+            _SPACING_FILE,
+            "a file with the spacing of a TIFF volume",
+            'write {"spacing": [Z, Y, X]} or remove it',
+            1 << 20,
+        )
+        return tuple(map(float, content["spacing"]))
+    return (1.0,) * dimensions
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
