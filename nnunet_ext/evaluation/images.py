@@ -157,6 +157,8 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     labels, spacing = read_image(path)
     if np.issubdtype(labels.dtype, np.integer):
         return labels, spacing
+    if path.name.endswith((".nii", ".nii.gz")):
+        _check_numbers(path)
     size = np.abs(labels)
     if not (size < LARGEST).all():
         worst = float(labels[~(size < LARGEST)][0])
@@ -167,6 +169,19 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     if off.max(initial=0) > bound:
         raise _no_labels(path, why_refused(float(labels.flat[off.argmax()]), bound, labels.dtype.name))
     return whole.astype(np.int64 if size.max(initial=0) >= 1 << 15 else np.int16), spacing
+
+
+def _check_numbers(path: Path) -> None:
+    # ITK's reader of NIfTI makes zeros of values that are no numbers, and so a background of them.
+    import nibabel
+
+    try:
+        stored = np.asanyarray(nibabel.load(path).dataobj.get_unscaled())  # type: ignore[attr-defined]
+    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError):
+        return  # ITK has read it
+    if np.issubdtype(stored.dtype, np.floating) and not np.isfinite(stored).all():
+        wrong = float(stored[~np.isfinite(stored)][0])
+        raise _no_labels(path, why_refused(wrong, 0.0, stored.dtype.name))
 
 
 def _no_labels(path: Path, why: str) -> UserError:
