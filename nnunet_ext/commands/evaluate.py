@@ -135,5 +135,6 @@ def run(args: argparse.Namespace) -> int:
         print(printable(f"wrote {folder / 'metrics.csv'} and metrics.json"))
         shown = source.cases[0].prediction.parent
         look = ["nnunet_ext", "overlay", "-i", "IMAGES", "-p", shown, "-r", source.references]
+        look += ["-djfile", args.dataset_json] if args.dataset_json else []
         print(f"next: {command([*look, '-o', folder / 'overlay.png'])}")
     return 1 if done.problems else 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.columns import choose_columns, known_names
+from nnunet_ext.evaluation.lesions import CHALLENGES
 from nnunet_ext.evaluation.metrics import METRICS
 from nnunet_ext.evaluation.run import column_names
 
@@ -59,3 +63,41 @@ def test_what_cannot_be_computed_is_told_with_what_can(given, message):
 def test_every_known_name_gives_columns():
     for name in known_names():
         assert names([name]), name
+
+
+def documented() -> dict[str, list[str]]:
+    """Name -> cells of its row in the table of the page."""
+    lines = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in rows if len(row) == 7}
+
+
+def test_the_page_has_a_row_for_every_metric_with_its_unit_direction_and_empty_values():
+    rows = documented()
+    assert sorted(rows) == sorted(known_names())
+    for name, (_, unit, better, *empty) in rows.items():
+        metric = choose_columns([name], None).metrics()[0]
+        assert unit == (metric.unit or "1"), name
+        assert better == ("higher" if metric.higher_is_better else "lower"), name
+        values = [metric.empty[policy] for policy in ("nnunet", "brats")]
+        if None in values:
+            continue
+        for cell, state in zip(empty, ("both", "prediction", "reference"), strict=True):
+            said = [
+                "-" if math.isnan(value) else f"{round(value, 2):g}" for value in (getattr(v, state) for v in values)
+            ]
+            assert cell == (", ".join(said) if said[0] != said[1] else said[0]), (name, state)
+
+
+def test_the_page_has_the_parameters_of_every_challenge():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    said = {
+        name: tuple(cells)
+        for names_, *cells in rows
+        if len(cells) == 2 and cells[0].isdigit()
+        for name in names_.split(", ")
+    }
+    assert said == {name: (str(rules.dilations), f"{rules.ignored_volume:g}") for name, rules in CHALLENGES.items()}
