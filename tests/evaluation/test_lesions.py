@@ -147,8 +147,8 @@ def twin(pair, rules):
 def test_random_volumes_with_several_lesions_equal_a_twin_of_the_rules(boxes):
     rng = np.random.default_rng(23)
     seen = set()
-    for number in range(24):
-        shape = (14, 18, 26)
+    for number in range(16):
+        shape = (12, 14, 26)
         masks = [
             boxes(shape, *((rng.integers(0, 10, 3), rng.integers(1, 5, 3)) for _ in range(rng.integers(1, 7))))
             for _ in range(2)
@@ -160,7 +160,7 @@ def test_random_volumes_with_several_lesions_equal_a_twin_of_the_rules(boxes):
         scores = lesion_scores(pair, rules)
         assert scores == pytest.approx(twin(pair, rules))
         seen.add(scores[2:])
-    assert len(seen) > 8, "the volumes are too much alike to tell"
+    assert len(seen) > 6, "the volumes are too much alike to tell"
 
 
 def test_a_lesion_at_the_edge_of_the_image_is_scored_as_in_a_larger_one(boxes):
