@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
             printable(f"{done.reused} of {done.summary['cases']} cases were measured before (same files and metrics)"),
             file=sys.stderr,
         )
-    for note in source.notes:
+    for note in done.summary["notes"]:
         print(printable(f"note: {note}"), file=sys.stderr)
     for case, problem in done.problems.items():
         print(printable(f"{case}: {problem}"), file=sys.stderr)

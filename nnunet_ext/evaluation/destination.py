@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnunet_ext.errors import UserError
@@ -72,3 +72,5 @@ def taken(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release(remove=True)
+        with suppress(OSError):  # it holds results
+            folder.rmdir()

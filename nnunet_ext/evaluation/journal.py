@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from nnunet_ext import forms
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.measure import Outcome, Row, Stamp
+from nnunet_ext.evaluation.measure import Outcome, Stamp
 from nnunet_ext.files import parse_json, read_regular_file
 
 NAME = "journal.jsonl"
@@ -29,6 +29,7 @@ _ENTRY = forms.record(
         "case": forms.case_name,
         "stamp": forms.list_of(forms.between(0, 1 << 63), length=4),
         "rows": forms.mapping(forms.text, _ROW),
+        "axes_differ": forms.boolean,
     }
 )
 
@@ -52,15 +53,15 @@ class Journal:
         self._path = folder / NAME
         self._head = {"kind": _KIND, "request": json.loads(json.dumps(request))}
         self._regions, self._columns = set(regions), set(columns)
-        self._measured: dict[str, tuple[Stamp, dict[str, Row]]] = {}
+        self._measured: dict[str, Outcome] = {}
         self._file: IO[str] | None = None
         self._whole = True
         self._read()
 
-    def finished(self, case: str, stamp: Stamp) -> dict[str, Row] | None:
-        """The rows of a case whose files are as they were; None if it is to be measured."""
-        known, rows = self._measured.get(case, (None, None))
-        return rows if known == stamp else None
+    def finished(self, case: str, stamp: Stamp) -> Outcome | None:
+        """What is known of a case whose files are as they were; None if it is to be measured."""
+        known = self._measured.get(case)
+        return known if known is not None and known.stamp == stamp else None
 
     def add(self, outcome: Outcome) -> None:
         """Note the rows of a case.
@@ -72,12 +73,20 @@ class Journal:
             region: {column: None if math.isnan(value) else value for column, value in row.items()}
             for region, row in outcome.rows.items()
         }
-        self._write({"case": outcome.case, "stamp": outcome.stamp, "rows": rows})
+        about = {"case": outcome.case, "stamp": outcome.stamp, "axes_differ": outcome.axes_differ}
+        self._write({**about, "rows": rows})
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def remove_if_empty(self) -> None:
+        """Where nothing was ever measured, nothing is kept."""
+        if not self._measured:
+            self.close()
+            self._path.unlink(missing_ok=True)
+            self._whole = True
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         if self._file is None:
@@ -99,8 +108,11 @@ class Journal:
             if data and self._whole:
                 raise UserError("not the journal of an evaluation", file=self._path, remedy="give another -o")
             # nothing, or less than one line: the first call was cut off there
-            self._path.unlink(missing_ok=True)
-            self._whole = True
+            self.remove_if_empty()
+            self._write(self._head)
+            return
+        if not any(lines[1:]) and heads[0].get("request") != self._head["request"]:
+            self.remove_if_empty()  # nothing was measured
             self._write(self._head)
             return
         self._check_same(heads[0].get("request"))
@@ -111,7 +123,9 @@ class Journal:
                     region: {column: math.nan if value is None else value for column, value in row.items()}
                     for region, row in entry["rows"].items()
                 }
-                self._measured[entry["case"]] = (tuple(entry["stamp"]), rows)
+                first, second, third, fourth = entry["stamp"]
+                stamp = (first, second, third, fourth)
+                self._measured[entry["case"]] = Outcome(entry["case"], stamp, rows, axes_differ=entry["axes_differ"])
 
     def _check_same(self, request: Any) -> None:
         ours = self._head["request"]

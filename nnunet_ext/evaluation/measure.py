@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nnunet_ext.errors import UserError, reason_of
 from nnunet_ext.evaluation.columns import Columns
 from nnunet_ext.evaluation.images import read_geometry
-from nnunet_ext.evaluation.regions import region_masks
+from nnunet_ext.evaluation.regions import axes_differ, region_masks
 
 #: what every row says besides the metrics
 COUNTS = ("voxels_prediction", "voxels_reference")
@@ -49,12 +49,14 @@ class Outcome(NamedTuple):
         stamp: size and time of both files before they were read.
         rows: region -> column -> value, with ``COUNTS``; NaN where undefined.
         problem: why there are no rows; nothing where there are.
+        axes_differ: the headers disagree on where the axes lead; voxels were compared one by one nevertheless.
     """
 
     case: str
     stamp: Stamp
     rows: dict[str, Row]
     problem: str = ""
+    axes_differ: bool = False
 
 
 def stamp(task: Task) -> Stamp:
@@ -72,7 +74,9 @@ def measure(task: Task) -> Outcome:
     taken: Stamp = (0, 0, 0, 0)
     try:
         taken = stamp(task)
-        return Outcome(task.case, taken, _rows(task))
+        geometry, of_reference = read_geometry(task.prediction), read_geometry(task.reference)
+        rows = _rows(task, len(of_reference.shape))
+        return Outcome(task.case, taken, rows, axes_differ=axes_differ(geometry, of_reference))
     except UserError as error:
         return Outcome(task.case, taken, {}, str(error))
     except MemoryError:
@@ -84,8 +88,7 @@ def measure(task: Task) -> Outcome:
     return Outcome(task.case, taken, {}, str(problem))
 
 
-def _rows(task: Task) -> dict[str, Row]:
-    dimensions = len(read_geometry(task.reference).shape)
+def _rows(task: Task, dimensions: int) -> dict[str, Row]:
     if dimensions not in (2, 3):
         raise UserError(f"an image of {dimensions} dimensions; two or three are evaluated", file=task.reference)
     if task.columns.challenge and dimensions != 3:

@@ -48,8 +48,7 @@ def region_masks(
         known: values that the label maps may hold; any if not given.
 
     Raises:
-        UserError: unreadable file, a value that is not known, or prediction and reference differ in shape, spacing or
-            the direction of their axes.
+        UserError: unreadable file, a value that is not known, or prediction and reference differ in shape or spacing.
     """
     # By the headers alone: a prediction may declare what no memory holds.
     geometry, of_reference = read_geometry(prediction), read_geometry(reference)
@@ -78,13 +77,14 @@ def _check_same_grid(prediction: Path, geometry: Geometry, reference: Geometry) 
             file=prediction,
             remedy="give label maps on one grid; nnU-Net predicts on the grid of the image",
         )
+
+
+def axes_differ(prediction: Geometry, reference: Geometry) -> bool:
+    """Whether the headers say that the axes of two images of one shape lead in different directions."""
     # 0.02 is about one degree; headers of single precision are off by far less
-    if not np.allclose(geometry.direction, reference.direction, atol=0.02):
-        raise UserError(
-            "the axes of the prediction lead in other directions than those of its reference",
-            file=prediction,
-            remedy="bring both to one orientation",
-        )
+    return len(prediction.direction) != len(reference.direction) or not np.allclose(
+        prediction.direction, reference.direction, atol=0.02
+    )
 
 
 def _check_values(file: Path, labels: np.ndarray, known: Collection[int]) -> None:

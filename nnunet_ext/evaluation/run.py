@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.columns import Columns
 from nnunet_ext.evaluation.destination import SUMMARY, TABLE, check_folder, taken
 from nnunet_ext.evaluation.journal import Journal
-from nnunet_ext.evaluation.measure import COUNTS, Outcome, Row, Task, measure, stamp
+from nnunet_ext.evaluation.measure import COUNTS, Outcome, Task, measure, stamp
 from nnunet_ext.evaluation.metrics import brats_column
 from nnunet_ext.evaluation.regions import foreground, known_values
 from nnunet_ext.evaluation.sources import Source
@@ -87,9 +87,11 @@ def evaluate(source: Source, columns: Columns, folder: Path, processes: int = 1)
         finally:
             journal.close()
         if not measured:
+            journal.remove_if_empty()
             raise UserError(_nothing(problems), remedy="mend it and call again")
         table = _table(source, regions, names, measured)
-        summary = summarize(table, source, columns, problems)
+        notes = (*source.notes, *_axes(measured.values()))
+        summary = summarize(table, source, columns, problems, notes)
         _write(folder / TABLE, _csv(table))
         _write(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return Evaluation(folder, table, summary, reused, dict(sorted(problems.items())))
@@ -126,8 +128,8 @@ def _request(source: Source, columns: Columns, task: Task) -> dict[str, Any]:
 
 def _measured(
     tasks: Sequence[Task], journal: Journal, processes: int, problems: dict[str, str]
-) -> tuple[dict[str, dict[str, Row]], int]:
-    rows: dict[str, dict[str, Row]] = {}
+) -> tuple[dict[str, Outcome], int]:
+    outcomes: dict[str, Outcome] = {}
     left = []
     for task in tasks:
         try:
@@ -137,21 +139,31 @@ def _measured(
         if known is None:
             left.append(task)
         else:
-            rows[task.case] = known
-    reused = len(rows)
+            outcomes[task.case] = known
+    reused = len(outcomes)
     with Progress("evaluate", len(left)) as progress:
         for outcome in in_order(measure, left, processes, _died):
-            _take(outcome, journal, rows, problems)
+            _take(outcome, journal, outcomes, problems)
             progress.step()
-    return rows, reused
+    return outcomes, reused
 
 
-def _take(outcome: Outcome, journal: Journal, rows: dict[str, dict[str, Row]], problems: dict[str, str]) -> None:
+def _take(outcome: Outcome, journal: Journal, outcomes: dict[str, Outcome], problems: dict[str, str]) -> None:
     if outcome.problem:
         problems[outcome.case] = outcome.problem
     else:
         journal.add(outcome)
-        rows[outcome.case] = outcome.rows
+        outcomes[outcome.case] = outcome
+
+
+def _axes(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """What is told where a header may be wrong, or voxels may be compared that do not lie at the same place."""
+    differ = [outcome.case for outcome in outcomes if outcome.axes_differ]
+    if differ:
+        yield (
+            f"in {len(differ)} case(s), such as {differ[0]}, the axes of prediction and reference lead in different "
+            "directions by their headers; voxels were compared one by one, as nnU-Net does"
+        )
 
 
 def _died(tasks: Sequence[Task]) -> UserError:
@@ -163,14 +175,14 @@ def _died(tasks: Sequence[Task]) -> UserError:
 
 
 def _table(
-    source: Source, regions: Mapping[str, Any], names: Sequence[str], measured: Mapping[str, Mapping[str, Row]]
+    source: Source, regions: Mapping[str, Any], names: Sequence[str], measured: Mapping[str, Outcome]
 ) -> pd.DataFrame:
     rows = []
     for files in source.cases:
         if files.case not in measured:
             continue
         for region in regions:
-            row = measured[files.case][region]
+            row = measured[files.case].rows[region]
             counts = {count: int(row[count]) for count in COUNTS}
             about = {"case": files.case, **({"fold": files.fold} if source.folds and files.fold else {})}
             rows.append(about | {"region": region} | {name: row[name] for name in names} | counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,9 @@ def _empty(metric: Metric, policy: str) -> dict[str, float | None]:
     return {state: _number(value) for state, value in values._asdict().items()}
 
 
-def summarize(table: pd.DataFrame, source: Source, columns: Columns, problems: Mapping[str, str]) -> dict[str, Any]:
+def summarize(
+    table: pd.DataFrame, source: Source, columns: Columns, problems: Mapping[str, str], notes: Iterable[str] = ()
+) -> dict[str, Any]:
     """The content of ``metrics.json``: numbers that are undefined are null.
 
     ``mean`` has for each region and column the mean over cases, the standard deviation of a sample (n - 1), median,
@@ -82,7 +84,7 @@ def summarize(table: pd.DataFrame, source: Source, columns: Columns, problems: M
         },
         "columns": described,
         "problems": dict(sorted(problems.items())),
-        "notes": list(source.notes),
+        "notes": list(notes),
         "versions": {
             "nnunet_ext": __version__,
             "python": platform.python_version(),

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -258,15 +259,39 @@ def test_where_no_case_fits_one_line_tells_the_file_and_the_remedy(
     assert "(and 4 more)" in line
 
 
-def test_axes_that_lead_elsewhere_are_refused(folders, capsys):
+def test_axes_that_lead_elsewhere_are_told_also_by_a_second_call(folders, capsys):
     import SimpleITK as sitk
 
+    evaluate(folders, "-o", str(folders / "before"))
+    file = folders / "predictions" / "case_2.nii.gz"
+    image = sitk.ReadImage(str(file))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(file))
+    capsys.readouterr()
+    for _ in range(2):
+        assert evaluate(folders) == 0
+        assert "note: in 1 case(s), such as case_2, the axes" in capsys.readouterr().err
+    assert "such as case_2" in results(folders)[1]["notes"][0]
+    # voxel by voxel, as nnU-Net compares them
+    assert results(folders)[0].equals(results(folders, "before")[0])
+
+
+def test_results_stay_where_a_later_call_finds_no_file_that_it_can_read(folders):
+    assert evaluate(folders) == 0
+    before = {file.name: file.read_bytes() for file in (folders / "predictions_evaluation").iterdir()}
     for file in (folders / "predictions").iterdir():
-        image = sitk.ReadImage(str(file))
-        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-        sitk.WriteImage(image, str(file))
+        file.write_bytes(b"")
     assert evaluate(folders) == 2
-    assert "other directions" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in (folders / "predictions_evaluation").iterdir()} == before
+
+
+def test_after_nothing_could_be_evaluated_there_is_no_folder_and_a_mended_call_works(folders):
+    good = (folders / "dataset.json").read_text()
+    (folders / "dataset.json").write_text(json.dumps({**DATASET, "labels": {"background": 0, "other": 7}}))
+    assert evaluate(folders) == 2
+    assert not (folders / "predictions_evaluation").exists()
+    (folders / "dataset.json").write_text(good)
+    assert evaluate(folders) == 0
 
 
 @pytest.mark.parametrize(
@@ -298,7 +323,7 @@ def test_what_cannot_be_evaluated_is_one_line_and_exit_code_2(folders, capsys, m
     before = sorted(Path().rglob("*"))
     assert main(["evaluate", *arguments, *([] if "-djfile" in arguments else ["-djfile", "dataset.json"])]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert pytest.importorskip("re").search(message, line), line
+    assert re.search(message, line), line
     assert sorted(Path().rglob("*")) == before, "something was written"
 
 
