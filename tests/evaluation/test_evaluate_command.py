@@ -396,3 +396,43 @@ def test_a_region_that_no_case_shows_is_left_out_of_the_mean_of_regions_and_coun
     assert summary["mean"]["core"]["Dice"]["mean"] is None
     assert math.isnan(table.loc[1, "Dice"])
     assert table["empty"].isna().tolist() == [True, False, False]
+
+
+def test_a_worker_that_dies_is_one_line_and_what_was_measured_is_kept(folders, monkeypatch, capsys):
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    from nnunet_ext import pool
+
+    class Executor:
+        """Its second task kills a worker."""
+
+        def __init__(self, *_, **__):
+            self.tasks = 0
+
+        def submit(self, work, task):
+            self.tasks += 1
+            future = Future()
+            if self.tasks == 2:
+                future.set_exception(BrokenProcessPool("killed"))
+            else:
+                future.set_result(work(task))
+            return future
+
+        def shutdown(self, **_): ...
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Executor)
+    arguments = ["evaluate", "-p", str(folders / "predictions"), "-r", str(folders / "references")]
+    assert main([*arguments, "-np", "2"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a worker process died, most often for lack of memory, at one of case_1, case_2 - use a smaller -np" in line
+    assert main([*arguments, "-np", "1"]) == 0
+    assert "1 of 5 cases were measured before" in capsys.readouterr().err
+
+
+def test_two_evaluations_do_not_write_into_one_folder(folders, capsys):
+    from nnunet_ext.evaluation.destination import taken
+
+    with taken(folders / "predictions_evaluation"):
+        assert evaluate(folders) == 2
+    assert "another evaluation writes there" in capsys.readouterr().err
