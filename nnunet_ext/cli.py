@@ -54,6 +54,16 @@ COMMANDS: tuple[Command, ...] = (
         "parameters, memory and arithmetic of trainers and plans, side by side",
     ),
     Command(
+        "evaluate",
+        "nnunet_ext.commands.evaluate",
+        "predictions against references: Dice, HD95, surface Dice, BraTS's lesion-wise scores, by case and in the mean",
+    ),
+    Command(
+        "compare",
+        "nnunet_ext.commands.compare",
+        "methods over the same cases: differences with intervals, paired tests and ranks, and what can be said of them",
+    ),
+    Command(
         "overlay",
         "nnunet_ext.commands.overlay",
         "a picture of predictions: worst, median and best case with reference and errors",

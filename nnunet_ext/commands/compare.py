@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         choices=("nnunet", "brats"),
         default="nnunet",
-        help="what an empty mask counts: nothing, so that the case is left out for all (default), or as BraTS counts it",
+        help="what an empty mask counts: nothing, the case is left out for all (default), or as BraTS counts it",
     )
     parser.add_argument(
         "--groups",
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output or "comparison")
     tables, summaries = {}, {}
     for number, (name, source) in enumerate(sources.items(), start=1):
-        done = evaluate(source, columns, folder / f"{number}_{source.name[-100:]}", args.processes or default_processes())
+        done = evaluate(
+            source, columns, folder / f"{number}_{source.name[-100:]}", args.processes or default_processes()
+        )
         if done.problems:
             case, problem = next(iter(done.problems.items()))
             raise UserError(
@@ -130,7 +132,7 @@ def _sources(args: argparse.Namespace) -> dict[str, Source]:
 def _groups(args: argparse.Namespace, cases: list[str]) -> dict[str, str] | None:
     """Case -> group, from the file that was given, or from the record of a dataset's conversion."""
     from nnunet_ext.dataset_conversion.find.tables import read_groups
-    from nnunet_ext.dataset_conversion.record_forms import groups_of_record
+    from nnunet_ext.dataset_conversion.record_forms import groups_of
     from nnunet_ext.folders import RAW, dataset_name, nnunet_folder
 
     if args.groups:
@@ -138,7 +140,7 @@ def _groups(args: argparse.Namespace, cases: list[str]) -> dict[str, str] | None
     raw = nnunet_folder(RAW)
     if args.dataset is None or raw is None:
         return None
-    known = groups_of_record(Path(raw) / dataset_name(args.dataset, (RAW,)))
+    known = groups_of(Path(raw) / dataset_name(args.dataset, (RAW,)))
     if known is None or not set(cases) <= set(known) or len({known[case] for case in cases}) == len(cases):
         return None
     return {case: known[case] for case in cases}

@@ -30,15 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_ext.errors import UserError
-    from nnunet_ext.evaluation.evaluate import load_dataset_json
+    from nnunet_ext.evaluation.label_folders import default_dataset_json, load_dataset_json
     from nnunet_ext.report.folder_overlay import write_folder_overlay
     from nnunet_ext.shown import printable
 
     predictions, references, out = Path(args.predictions), Path(args.references), Path(args.output)
     if out.suffix.lower() != ".png":
         raise UserError("the picture is a PNG file", file=out, remedy="give -o a name that ends in .png")
-    beside, above = predictions / "dataset.json", references.parent / "dataset.json"
-    given = Path(args.dataset_json) if args.dataset_json else beside if beside.is_file() else above
+    given = Path(args.dataset_json) if args.dataset_json else default_dataset_json(predictions, references)
     dataset = load_dataset_json(given)
     shown = write_folder_overlay(predictions, references, Path(args.images), dataset, out, args.channels)
     print(printable(f"wrote {out}: {', '.join(shown)}"))

@@ -143,6 +143,14 @@ def read_or_refuse(folder: Path, form: Form) -> dict[str, Any] | None:
     return content
 
 
+def groups_of(folder: Path) -> dict[str, str] | None:
+    """Identifier of a case -> patient or other group, as a dataset was converted; None without such a record."""
+    found = read(folder, PATIENTS)
+    if found is None:
+        return None
+    return {output: case["group"] for case in found.get("cases", ()) for output in case["outputs"]}
+
+
 #: any record of ours; no more is known of it
 OURS = record({"schema": _schema}, {"dataset": text, "state": text})
 _BEGUN = ("dataset", "nnunet_ext", "options", "run")

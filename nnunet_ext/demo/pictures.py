@@ -7,7 +7,8 @@ import pandas as pd
 from nnunet_ext.demo.settings import CONFIGURATIONS, PLANS, Settings
 from nnunet_ext.demo.verdict import ENSEMBLE, POLICY, POSTPROCESSED
 from nnunet_ext.demo.workspace import Workspace
-from nnunet_ext.evaluation.evaluate import evaluate_folder, load_dataset_json
+from nnunet_ext.evaluation.evaluate import evaluate_folder
+from nnunet_ext.evaluation.label_folders import load_dataset_json
 from nnunet_ext.report.case_view import load_view, worst_median_best
 from nnunet_ext.report.curves import read_model, write_training_curves
 from nnunet_ext.report.overlay import write_overlay

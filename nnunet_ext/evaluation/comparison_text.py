@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from nnunet_ext.__version__ import __version__
+from nnunet_ext import __version__
 from nnunet_ext.evaluation.columns import Columns
 from nnunet_ext.evaluation.comparison import ALPHA, Comparison, Difference
 from nnunet_ext.evaluation.metrics import POLICIES, Metric, brats_column
@@ -95,9 +97,11 @@ def as_json(
 def as_table(found: Comparison) -> str:
     """CSV, one row a pair of methods, region and metric."""
     rows = [_difference(each) for each in found.differences]
-    heads = list(rows[0]) if rows else []
-    lines = [heads, *([row[head] for head in heads] for row in rows)]
-    return "".join(",".join(csv_cell("" if cell is None else str(cell)) for cell in line) + "\n" for line in lines)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(list(rows[0]) if rows else [])
+    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
+    return stream.getvalue()
 
 
 def _difference(each: Difference) -> dict[str, Any]:

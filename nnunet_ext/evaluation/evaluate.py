@@ -5,54 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.images import read_grid, read_label_map
-from nnunet_ext.evaluation.metrics import DICE, HD95, POLICIES, MaskPair, Metric, score
-from nnunet_ext.nnunet_json import read_dataset_json
+from nnunet_ext.evaluation.label_folders import case_files
+from nnunet_ext.evaluation.metrics import DICE, HD95, MAIN_METRICS, POLICIES, Metric, score
+from nnunet_ext.evaluation.regions import foreground, region_masks
 from nnunet_ext.progress import with_progress
 
 
-def load_dataset_json(path: Path) -> dict:
-    """nnU-Net's dataset.json. Raises ``UserError`` if it is missing, something else, or cannot be evaluated with."""
-    try:
-        dataset = read_dataset_json(path)
-    except FileNotFoundError:
-        raise UserError("dataset.json not found", file=path) from None
-    if "file_ending" not in dataset:
-        raise UserError("dataset.json lacks file_ending", file=path)
-    if isinstance(dataset["labels"].get("ignore"), list):
-        raise UserError("dataset.json gives a list where nnU-Net's ignore label is a single number", file=path)
-    if not foreground(dataset):
-        raise UserError("dataset.json names no label but background and ignore", file=path)
-    return dataset
-
-
-def foreground(dataset: Mapping) -> dict[str, tuple[int, ...]]:
-    """Name -> label values of every foreground label or region of a dataset.json, in its order."""
-    values = {
-        name: tuple(value) if isinstance(value, list | tuple) else (value,)
-        for name, value in dataset["labels"].items()
-        if name not in ("background", "ignore")
-    }
-    return {name: value for name, value in values.items() if value != (0,)}
-
-
 def _same_cases(predictions: Path, references: Path, file_ending: str) -> list[str]:
-    for folder in (predictions, references):
-        if not folder.is_dir():
-            raise UserError("folder not found", file=folder)
-    predicted, known = (
-        # macOS leaves hidden files (._NAME) beside those that it copies. The ending is foreign text: no pattern.
-        {
-            path.name.removesuffix(file_ending)
-            for path in folder.iterdir()
-            if path.name.endswith(file_ending) and not path.name.startswith(".")
-        }
-        for folder in (predictions, references)
-    )
+    predicted, known = (case_files(folder, file_ending).keys() for folder in (predictions, references))
     for problem, cases, folder in (
         ("has no prediction for", known - predicted, predictions),
         ("has no reference for", predicted - known, references),
@@ -71,32 +34,19 @@ def evaluate_case(
     *,
     ignore: int | None = None,
     policies: Sequence[str] = tuple(POLICIES),
+    metrics: Sequence[Metric] = MAIN_METRICS,
 ) -> list[dict]:
-    """Rows of one case: region, policy, each of ``metrics.METRICS``, ``hd95_definition`` and the voxel counts.
+    """Rows of one case: region, policy, each metric, ``hd95_definition`` and the voxel counts.
 
-    Voxels of the reference that hold ``ignore`` count on neither side.
-
-    Raises:
-        UserError: unreadable file, or prediction and reference differ in shape or spacing.
+    Raises as ``region_masks``, where the arguments are explained.
     """
-    # By the headers alone: a prediction may declare what no memory holds.
-    (shape, spacing), (shape_reference, spacing_reference) = read_grid(prediction), read_grid(reference)
-    if shape != shape_reference or not np.allclose(spacing, spacing_reference, rtol=1e-3):
-        raise UserError(
-            f"prediction {shape} at {spacing} mm does not fit its reference {shape_reference} at "
-            f"{spacing_reference} mm",
-            file=prediction,
-        )
-    predicted, known = read_label_map(prediction)[0], read_label_map(reference)[0]
-    counted = np.ones(known.shape, dtype=bool) if ignore is None else known != ignore
     rows = []
-    for region, values in regions.items():
-        pair = MaskPair(np.isin(predicted, values) & counted, np.isin(known, values) & counted, spacing)
+    for region, pair in region_masks(prediction, reference, regions, ignore=ignore):
         rows += [
             {
                 "region": region,
                 "policy": policy,
-                **score(pair, policy),
+                **score(pair, policy, metrics),
                 "hd95_definition": HD95.definition,
                 "voxels_prediction": pair.voxels_prediction,
                 "voxels_reference": pair.voxels_reference,

@@ -7,11 +7,14 @@ import math
 import re
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_ext import forms
 from nnunet_ext.errors import UserError
+from nnunet_ext.forms import read_document
 from nnunet_ext.label_rounding import LARGEST, rounding_bound, why_refused
 
 #: voxels of an image: far above any scan, and still within a workstation's memory
@@ -48,14 +51,65 @@ def read_image(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
         raise _no_memory(path) from error
 
 
-def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Shape and spacing in mm of an image by its header, in array order (z, y, x) or (y, x). No voxel is read.
+# Kinds of files that hold pictures, in which distances are counted in pixels.
+PICTURE_ENDINGS = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
+_SPACING_FILE = forms.record({"spacing": forms.list_of(forms.number_between(1e-6, 1e6), length=3)})
+
+
+class Geometry(NamedTuple):
+    """What the header of an image says of its grid.
+
+    Attributes:
+        shape: in array order (z, y, x) or (y, x).
+        spacing: mm, in the same order; 1 (a pixel) of pictures; of TIFF volumes from the file beside them.
+        origin: of the first voxel, in mm, in ITK's order (x, y, z) and world (left, posterior, superior).
+        direction: of the axes, a matrix of ITK's row by row.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid of an image by its header. No voxel is read.
 
     Raises:
         UserError: as ``read_image``, as far as the header tells.
     """
     reader = _header(path)
-    return tuple(reversed(reader.GetSize())), _spacing(reader)
+    shape, origin, direction = tuple(reversed(reader.GetSize())), reader.GetOrigin(), reader.GetDirection()
+    spacing = _picture_spacing(path, len(shape)) if is_picture(path) else _spacing(reader)
+    return Geometry(shape, spacing, origin, direction)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the kind of file knows no mm: what it says of dots per inch is no spacing of a voxel."""
+    return path.suffix.lower() in PICTURE_ENDINGS
+
+
+def spacing_file(path: Path) -> Path:
+    """Where nnU-Net keeps the spacing of a TIFF volume."""
+    return path.with_suffix(".json")
+
+
+def _picture_spacing(path: Path, dimensions: int) -> tuple[float, ...]:
+    if dimensions == 3 and path.suffix.lower() in (".tif", ".tiff") and spacing_file(path).is_file():
+        content = read_document(
+            spacing_file(path),
+            _SPACING_FILE,
+            "a file with the spacing of a TIFF volume",
+            'write {"spacing": [Z, Y, X]} or remove it',
+            1 << 20,
+        )
+        return tuple(map(float, content["spacing"]))
+    return (1.0,) * dimensions
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing of an image, as in ``Geometry``. Raises as ``read_geometry``."""
+    return read_geometry(path)[:2]
 
 
 _BYTES = {
@@ -103,6 +157,8 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     labels, spacing = read_image(path)
     if np.issubdtype(labels.dtype, np.integer):
         return labels, spacing
+    if path.name.endswith((".nii", ".nii.gz")):
+        _check_numbers(path)
     size = np.abs(labels)
     if not (size < LARGEST).all():
         worst = float(labels[~(size < LARGEST)][0])
@@ -113,6 +169,19 @@ def read_label_map(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     if off.max(initial=0) > bound:
         raise _no_labels(path, why_refused(float(labels.flat[off.argmax()]), bound, labels.dtype.name))
     return whole.astype(np.int64 if size.max(initial=0) >= 1 << 15 else np.int16), spacing
+
+
+def _check_numbers(path: Path) -> None:
+    # ITK's reader of NIfTI makes zeros of values that are no numbers, and so a background of them.
+    import nibabel
+
+    try:
+        stored = np.asanyarray(nibabel.load(path).dataobj.get_unscaled())  # type: ignore[attr-defined]
+    except (OSError, ValueError, nibabel.filebasedimages.ImageFileError):
+        return  # ITK has read it
+    if np.issubdtype(stored.dtype, np.floating) and not np.isfinite(stored).all():
+        wrong = float(stored[~np.isfinite(stored)][0])
+        raise _no_labels(path, why_refused(wrong, 0.0, stored.dtype.name))
 
 
 def _no_labels(path: Path, why: str) -> UserError:

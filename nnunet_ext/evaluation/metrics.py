@@ -1,12 +1,8 @@
 """The table of metrics: each compares one predicted mask with its reference.
 
 A row of ``METRICS`` says everything of a metric: how it is computed where both masks hold a voxel, what it counts where
-one is empty, its unit and which way is better. Evaluation, means, the demo and figures read the table, so that adding a
-metric is adding a row.
-
-Dice = 2 |P and G| / (|P| + |G|), IoU = |P and G| / |P or G|, HD95 = the 95th percentile of surface distances in mm.
-"HD95" names different numbers in different packages; ``DEFINITIONS`` names the ones offered here. The area-weighted
-surface elements of the BraTS 2023 evaluation are not among them.
+one is empty, its unit, which way is better, and which definition it follows where a name has several in the field.
+Evaluation, means, the demo and figures read the table, so that adding a metric is adding a row.
 
 Source: Maier-Hein et al., "Metrics reloaded: recommendations for image analysis validation", Nature Methods 2024, doi
 10.1038/s41592-023-02151-z.
@@ -17,106 +13,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-from scipy.ndimage import binary_erosion, find_objects
-from scipy.spatial import cKDTree
+from nnunet_ext.evaluation.formulas import (
+    absolute_volume_error,
+    average_distance,
+    dice,
+    hausdorff_distance,
+    iou,
+    pixel_accuracy,
+    precision,
+    recall,
+    relative_volume_error,
+    specificity,
+    surface_dice,
+)
+from nnunet_ext.evaluation.masks import MaskPair
 
-# The diagonal of a 240 x 240 x 155 mm BraTS volume.
+# The diagonal of a 240 x 240 x 155 mm BraTS volume, and what BraTS 2023 made of it.
 BRATS_DIAGONAL = math.sqrt(240**2 + 240**2 + 155**2)
-
-DEFINITIONS: Mapping[str, Callable[[np.ndarray, np.ndarray, float], float]] = {
-    # One percentile of both directed lists together: MedPy, nnU-Net's BraTS 2020 scripts. The larger surface dominates.
-    "pooled": lambda to_reference, to_prediction, q: float(
-        np.percentile(np.concatenate((to_reference, to_prediction)), q)
-    ),
-    # The larger of the two directed percentiles: MONAI.
-    "max_directed": lambda to_reference, to_prediction, q: float(
-        max(np.percentile(to_reference, q), np.percentile(to_prediction, q))
-    ),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class MaskPair:
-    """Two masks of one region, with what several metrics need of them: found once, and only if a metric asks for it.
-
-    Attributes:
-        prediction: boolean mask of any dimension, array order (z, y, x) or (y, x).
-        reference: boolean mask of the same shape.
-        spacing: mm a voxel along each array axis.
-
-    Raises:
-        ValueError: the masks differ in shape.
-    """
-
-    prediction: np.ndarray
-    reference: np.ndarray
-    spacing: Sequence[float]
-
-    def __post_init__(self) -> None:
-        if self.prediction.shape != self.reference.shape:
-            raise ValueError(
-                f"masks differ in shape: prediction {self.prediction.shape}, reference {self.reference.shape}"
-            )
-
-    @cached_property
-    def voxels_prediction(self) -> int:
-        return int(np.count_nonzero(self.prediction))
-
-    @cached_property
-    def voxels_reference(self) -> int:
-        return int(np.count_nonzero(self.reference))
-
-    @cached_property
-    def voxels_common(self) -> int:
-        return int(np.count_nonzero(self.prediction & self.reference))
-
-    @cached_property
-    def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """In mm, from each surface voxel of the prediction to the nearest one of the reference, and the other way.
-        Neither mask may be empty."""
-        surface_prediction = surface(self.prediction, self.spacing)
-        surface_reference = surface(self.reference, self.spacing)
-        to_reference, _ = cKDTree(surface_reference).query(surface_prediction)
-        to_prediction, _ = cKDTree(surface_prediction).query(surface_reference)
-        return to_reference, to_prediction
-
-
-def surface(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Centres in mm, shape (N, mask.ndim), of the voxels of ``mask`` that touch the outside through a face.
-
-    Voxels at the image edge are surface: the object ends there as far as anyone can see.
-    """
-    boxes = find_objects(mask.astype(np.uint8))
-    if not boxes:
-        return np.empty((0, mask.ndim))
-    box = boxes[0]
-    inside = mask[box]
-    border = inside & ~binary_erosion(inside)
-    offset = np.array([axis.start for axis in box])
-    return (np.argwhere(border) + offset) * np.asarray(spacing, dtype=float)
-
-
-def dice(pair: MaskPair) -> float:
-    return 2 * pair.voxels_common / (pair.voxels_prediction + pair.voxels_reference)
-
-
-def iou(pair: MaskPair) -> float:
-    return pair.voxels_common / (pair.voxels_prediction + pair.voxels_reference - pair.voxels_common)
-
-
-def hausdorff_distance(pair: MaskPair, percentile: float = 95.0, definition: str = "pooled") -> float:
-    """Percentile of the distances between two surfaces, in mm.
-
-    Args:
-        pair: neither mask empty.
-        percentile: 100 gives the Hausdorff distance itself, 95 the HD95.
-        definition: a key of ``DEFINITIONS``.
-    """
-    return DEFINITIONS[definition](*pair.surface_distances, percentile)
+BRATS_2023_PENALTY = 374.0
 
 
 class Empty(NamedTuple):
@@ -136,28 +53,44 @@ class Metric:
 
     Attributes:
         name: column of a table of cases.
-        unit: ``"mm"``, or nothing for a share of 1.
+        unit: ``"mm"``, ``"mm3"``, or nothing for a share of 1 or a number.
         higher_is_better: the direction.
         compute: the value where neither mask is empty.
-        empty: for each of ``POLICIES``, the value where one is.
+        empty: for each of ``POLICIES``, the value where one is; None where ``compute`` knows empty masks itself.
         definition: which one, where a name has several in the field.
+        formula: in words or symbols, for people.
     """
 
     name: str
     unit: str
     higher_is_better: bool
     compute: Callable[[MaskPair], float]
-    empty: Mapping[str, Empty]
+    empty: Mapping[str, Empty | None]
     definition: str = ""
+    formula: str = ""
+
+    @property
+    def follows_policy(self) -> bool:
+        """Whether the policies on empty masks give different columns."""
+        return self.empty["nnunet"] is not self.empty["brats"]
 
     def value(self, pair: MaskPair, policy: str) -> float:
         """Of two masks, under a policy on empty ones."""
-        if pair.voxels_prediction and pair.voxels_reference:
-            return self.compute(pair)
         empty = self.empty[policy]
-        if pair.voxels_reference:
-            return empty.prediction
-        return empty.reference if pair.voxels_prediction else empty.both
+        return self.compute(pair) if empty is None or not pair.empty else float(getattr(empty, pair.empty))
+
+    def columns(self, pair: MaskPair) -> dict[str, float]:
+        """Column -> value. The column of the policy ``brats`` says so in its name; there is none where it says
+        nothing else than the other."""
+        if not self.follows_policy:
+            return {self.name: self.value(pair, "nnunet")}
+        if not pair.empty:
+            return dict.fromkeys((self.name, brats_column(self)), self.compute(pair))
+        return {self.name: self.value(pair, "nnunet"), brats_column(self): self.value(pair, "brats")}
+
+
+def brats_column(metric: Metric) -> str:
+    return f"{metric.name}_brats"
 
 
 POLICIES: Mapping[str, str] = {
@@ -167,17 +100,77 @@ POLICIES: Mapping[str, str] = {
     "diagonal of the volume",
 }
 
-_OVERLAP = {"nnunet": Empty(math.nan, 0.0, 0.0), "brats": Empty(1.0, 0.0, 0.0)}
-_DISTANCE = {
-    "nnunet": Empty(math.nan, math.nan, math.nan),
-    "brats": Empty(0.0, BRATS_DIAGONAL, BRATS_DIAGONAL),
-}
-
-DICE = Metric("Dice", "", True, dice, _OVERLAP)
-HD95 = Metric("HD95", "mm", False, hausdorff_distance, _DISTANCE, definition="pooled")
-METRICS: tuple[Metric, ...] = (DICE, Metric("IoU", "", True, iou, _OVERLAP), HD95)
+_NAN = math.nan
+_OVERLAP = {"nnunet": Empty(_NAN, 0.0, 0.0), "brats": Empty(1.0, 0.0, 0.0)}
+_BY_PREDICTION = {"nnunet": Empty(_NAN, _NAN, 0.0), "brats": Empty(1.0, 0.0, 0.0)}
+_BY_REFERENCE = {"nnunet": Empty(_NAN, 0.0, _NAN), "brats": Empty(1.0, 0.0, 0.0)}
+_RELATIVE = {"nnunet": Empty(_NAN, 1.0, _NAN), "brats": Empty(0.0, 1.0, _NAN)}
+ALWAYS: Mapping[str, Empty | None] = {"nnunet": None, "brats": None}
 
 
-def score(pair: MaskPair, policy: str, metrics: Iterable[Metric] = METRICS) -> dict[str, float]:
+def _distance(penalty: float = BRATS_DIAGONAL) -> Mapping[str, Empty | None]:
+    return {"nnunet": Empty(_NAN, _NAN, _NAN), "brats": Empty(0.0, penalty, penalty)}
+
+
+def surface_dice_at(tolerance: float, counted: bool = False) -> Metric:
+    """The row of the surface Dice at a tolerance in mm."""
+    return Metric(
+        f"NSD{'_counted' if counted else ''}@{tolerance:g}mm",
+        "",
+        True,
+        partial(surface_dice, tolerance=tolerance, counted=counted),
+        _OVERLAP,
+        "border voxels, counted" if counted else "surface elements, weighted by area",
+        f"share of both surfaces within {tolerance:g} mm of the other",
+    )
+
+
+#: mm; nnU-Net's author names the first one as a default next to Dice
+TOLERANCES: Sequence[float] = (1.0, 2.0)
+
+DICE = Metric("Dice", "", True, dice, _OVERLAP, formula="2 TP / (2 TP + FP + FN)")
+IOU = Metric("IoU", "", True, iou, _OVERLAP, formula="TP / (TP + FP + FN)")
+HD95 = Metric("HD95", "mm", False, hausdorff_distance, _distance(), "pooled", "95th percentile of D1 and D2 together")
+HD95_SURFEL = Metric(
+    "HD95_surfel",
+    "mm",
+    False,
+    partial(hausdorff_distance, definition="surfel"),
+    _distance(BRATS_2023_PENALTY),
+    "surface elements, weighted by area; BraTS from 2023 on",
+    "larger of the 95th percentiles of D1 and D2 by area",
+)
+METRICS: tuple[Metric, ...] = (
+    DICE,
+    IOU,
+    Metric("Precision", "", True, precision, _BY_PREDICTION, formula="TP / (TP + FP)"),
+    Metric("Recall", "", True, recall, _BY_REFERENCE, formula="TP / (TP + FN)"),
+    Metric("Specificity", "", True, specificity, ALWAYS, formula="TN / (TN + FP)"),
+    Metric("PixelAccuracy", "", True, pixel_accuracy, ALWAYS, formula="(TP + TN) / (TP + FP + FN + TN)"),
+    Metric("RelativeVolumeError", "", False, relative_volume_error, _RELATIVE, formula="||P| - |R|| / |R|"),
+    Metric("AbsoluteVolumeError", "mm3", False, absolute_volume_error, ALWAYS, formula="||P| - |R||, as a volume"),
+    HD95,
+    Metric(
+        "HD95_max",
+        "mm",
+        False,
+        partial(hausdorff_distance, definition="max_directed"),
+        _distance(),
+        "max_directed",
+        "larger of the 95th percentiles of D1 and D2",
+    ),
+    HD95_SURFEL,
+    Metric(
+        "HD", "mm", False, partial(hausdorff_distance, percentile=100.0), _distance(), formula="maximum of D1 and D2"
+    ),
+    Metric("ASSD", "mm", False, average_distance, _distance(), "pooled", "mean of D1 and D2 together"),
+    *(surface_dice_at(tolerance) for tolerance in TOLERANCES),
+    *(surface_dice_at(tolerance, counted=True) for tolerance in TOLERANCES),
+)
+#: what tables of several models and figures show
+MAIN_METRICS: tuple[Metric, ...] = (DICE, IOU, HD95)
+
+
+def score(pair: MaskPair, policy: str, metrics: Iterable[Metric] = MAIN_METRICS) -> dict[str, float]:
     """Name -> value of each metric, under a policy on empty masks, a key of ``POLICIES``."""
     return {metric.name: metric.value(pair, policy) for metric in metrics}

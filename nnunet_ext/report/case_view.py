@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.evaluate import foreground
 from nnunet_ext.evaluation.images import read_label_map
 from nnunet_ext.evaluation.metrics import DICE, Metric
+from nnunet_ext.evaluation.regions import foreground
 from nnunet_ext.report.cuts import Cut, cut, default_axis, fullest_slice, whole_picture
 from nnunet_ext.report.grid import Grid, read_shown_image, read_shown_shape
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.evaluate import evaluate_case, foreground
+from nnunet_ext.evaluation.evaluate import evaluate_case
 from nnunet_ext.evaluation.metrics import DICE
+from nnunet_ext.evaluation.regions import foreground
 from nnunet_ext.progress import with_progress
 from nnunet_ext.report.case_view import load_view, worst_median_best
 from nnunet_ext.report.grid import PICTURE_ENDINGS, read_shown_image

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.evaluate import foreground
+from nnunet_ext.evaluation.regions import foreground
 from nnunet_ext.report.captions import dice_caption, error_caption, short_names, shortened, wrapped
 from nnunet_ext.report.case_view import CaseView
 from nnunet_ext.report.cuts import Cut

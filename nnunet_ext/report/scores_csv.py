@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_ext.evaluation.metrics import METRICS, Metric
+from nnunet_ext.evaluation.metrics import MAIN_METRICS, Metric
 from nnunet_ext.files import write_atomically
 from nnunet_ext.shown import csv_cell
 
@@ -19,7 +19,7 @@ TEXT = ("model", "kind", "case", "region", "policy", "empty masks")
 DECIMALS = {"": 4, "mm": 2}
 
 
-def empty_mask_rule(policy: str, metrics: tuple[Metric, ...] = METRICS) -> str:
+def empty_mask_rule(policy: str, metrics: tuple[Metric, ...] = MAIN_METRICS) -> str:
     """What each metric counts under a policy where a mask holds no voxel, in words."""
 
     def said(value: float, decimals: int) -> str:
@@ -47,7 +47,7 @@ def score_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Args:
         tables: model -> table of ``evaluate_folder``.
     """
-    names = [metric.name for metric in METRICS]
+    names = [metric.name for metric in MAIN_METRICS]
     parts = []
     for model, table in tables.items():
         groups = table.groupby(["policy", "region"], sort=False)
@@ -64,7 +64,7 @@ def score_rows(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def write_scores(tables: Mapping[str, pd.DataFrame], path: Path) -> Path:
     """Write ``score_rows`` rounded: shares of 1 to four decimals, mm to two. Undefined values are empty cells."""
     rows = score_rows(tables)
-    for metric in METRICS:
+    for metric in MAIN_METRICS:
         rows[metric.name] = rows[metric.name].round(DECIMALS[metric.unit])
     for column in rows.columns:
         if column.startswith("voxels_") or column == "cases":
@@ -72,7 +72,7 @@ def write_scores(tables: Mapping[str, pd.DataFrame], path: Path) -> Path:
         elif not pd.api.types.is_numeric_dtype(rows[column]):
             rows[column] = rows[column].map(csv_cell, na_action="ignore")
     text = io.StringIO()
-    rows.rename(columns={metric.name: _column(metric) for metric in METRICS}).to_csv(text, index=False)
+    rows.rename(columns={metric.name: _column(metric) for metric in MAIN_METRICS}).to_csv(text, index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as stream:
         stream.write(text.getvalue().encode())
@@ -84,6 +84,6 @@ def read_scores(path: Path) -> dict[str, pd.DataFrame]:
     # Names stay the text they are: a region may be called NA, a case 001.
     numbers = {column: [""] for column in pd.read_csv(path, nrows=0).columns if column not in TEXT}
     rows = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=numbers)
-    rows = rows[rows["kind"] == CASE].rename(columns={_column(metric): metric.name for metric in METRICS})
+    rows = rows[rows["kind"] == CASE].rename(columns={_column(metric): metric.name for metric in MAIN_METRICS})
     rows = rows.drop(columns=["kind", "cases", "empty masks"])
     return {str(model): table.drop(columns="model") for model, table in rows.groupby("model", sort=False)}

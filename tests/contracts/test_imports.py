@@ -22,6 +22,7 @@ GROUND = {
     "lock_by_name",
     "lookup",
     "nnunet_json",
+    "pool",
     "progress",
     "quiet",
     "shown",

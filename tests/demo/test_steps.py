@@ -20,7 +20,7 @@ from nnunet_ext.demo.settings import CONFIGURATIONS, REQUIRED_DICE, Settings
 from nnunet_ext.demo.steps import STEPS
 from nnunet_ext.demo.verdict import POLICY
 from nnunet_ext.demo.workspace import StepFailed, executable, open_workspace
-from nnunet_ext.evaluation.metrics import METRICS
+from nnunet_ext.evaluation.metrics import MAIN_METRICS
 from nnunet_ext.folders import VARIABLES
 from nnunet_ext.trainers import registry
 
@@ -154,7 +154,7 @@ def test_a_folder_to_export_is_one_word(tmp_path, monkeypatch, capsys):
 
 
 def test_a_cell_that_a_spreadsheet_would_run_becomes_text(workspace, monkeypatch):
-    case = {"case": "=cmd()", "region": "@x", "policy": POLICY, **{metric.name: 0.5 for metric in METRICS}}
+    case = {"case": "=cmd()", "region": "@x", "policy": POLICY, **{metric.name: 0.5 for metric in MAIN_METRICS}}
     monkeypatch.setattr(pictures, "load_dataset_json", lambda _: {"channel_names": {}, "file_ending": ".nii.gz"})
     monkeypatch.setattr(pictures, "evaluate_folder", lambda *_: pd.DataFrame([case]))
     monkeypatch.setattr(pictures, "worst_median_best", lambda _: {})

@@ -14,10 +14,10 @@ from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation.evaluate import (
     evaluate_case,
     evaluate_folder,
-    foreground,
     foreground_mean,
-    load_dataset_json,
 )
+from nnunet_ext.evaluation.label_folders import load_dataset_json
+from nnunet_ext.evaluation.regions import foreground
 
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
 

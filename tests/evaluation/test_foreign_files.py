@@ -13,8 +13,9 @@ import SimpleITK as sitk
 
 from nnunet_ext.errors import UserError
 from nnunet_ext.evaluation import images
-from nnunet_ext.evaluation.evaluate import evaluate_folder, load_dataset_json
+from nnunet_ext.evaluation.evaluate import evaluate_folder
 from nnunet_ext.evaluation.images import read_image, read_label_map
+from nnunet_ext.evaluation.label_folders import load_dataset_json
 
 DATASET = {
     "channel_names": {"0": "T1"},

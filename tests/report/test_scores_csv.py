@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_ext.evaluation.metrics import DICE, HD95, METRICS, POLICIES
+from nnunet_ext.evaluation.metrics import DICE, HD95, MAIN_METRICS, POLICIES
 from nnunet_ext.report.scores_csv import CASE, OVER_CASES, OVER_REGIONS, empty_mask_rule, read_scores, write_scores
 
 
@@ -19,7 +19,7 @@ def table(names=("001", "NA"), regions=("WT", "NA"), policies=("nnunet", "brats"
             "case": case,
             "region": region,
             "policy": policy,
-            **{metric.name: rng.random() for metric in METRICS},
+            **{metric.name: rng.random() for metric in MAIN_METRICS},
             "hd95_definition": "pooled",
             "voxels_prediction": 12,
             "voxels_reference": 0,
@@ -28,7 +28,7 @@ def table(names=("001", "NA"), regions=("WT", "NA"), policies=("nnunet", "brats"
         for region in regions
         for policy in policies
     ]
-    rows[0] |= dict.fromkeys((metric.name for metric in METRICS), math.nan)
+    rows[0] |= dict.fromkeys((metric.name for metric in MAIN_METRICS), math.nan)
     return pd.DataFrame(rows)
 
 
@@ -73,7 +73,7 @@ def test_rows_of_cases_are_read_again_whatever_their_names(tmp_path):
     again = read_scores(write_scores(scores, tmp_path / "dice.csv"))
     assert list(again) == ["2d", "NA"]
     for model, written in scores.items():
-        rounded = written.round({metric.name: 2 if metric.unit else 4 for metric in METRICS})
+        rounded = written.round({metric.name: 2 if metric.unit else 4 for metric in MAIN_METRICS})
         pd.testing.assert_frame_equal(
             again[model].reset_index(drop=True)[list(written)], rounded, check_dtype=False, check_like=True
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nnunet_ext import pool as workers
 from nnunet_ext.dataset_conversion.case import Case
 from nnunet_ext.dataset_conversion.cases import case_forms as forms
 from nnunet_ext.dataset_conversion.cases import pool
@@ -54,7 +55,7 @@ def test_the_results_come_in_order_and_a_closed_stream_starts_nothing_more(monke
         def shutdown(self, wait: bool, cancel_futures: bool) -> None:
             closed.append(wait and cancel_futures)
 
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", Executor)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Executor)
     stream = pool.results([task(f"c{number}") for number in range(50)], 2)
     assert [next(stream).case for _ in range(3)] == ["c0", "c1", "c2"]
     assert len(started) <= 3 + 4 * 2, "more cases ahead than there is room for"
@@ -79,6 +80,6 @@ def test_a_killed_worker_is_told_with_the_cases_at_hand(monkeypatch: pytest.Monk
 
         def shutdown(self, wait: bool, cancel_futures: bool) -> None: ...
 
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", Executor)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Executor)
     with pytest.raises(UserError, match=r"worker process died.* one of c0, c1 - use a smaller -np and resume"):
         list(pool.results([task(f"c{number}") for number in range(9)], 2))
