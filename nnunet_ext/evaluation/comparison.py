@@ -1,7 +1,8 @@
 """Methods side by side: the same cases, region by region and metric by metric, and what can be said of it.
 
-All tests of one comparison are adjusted together (Holm), whatever pairs, regions and metrics they are of: the more is
-looked at, the larger a difference has to be. Where cases belong together, such as slices of a patient, the unit is the
+The tests of all pairs of methods are adjusted together (Holm), for each region and metric: the more methods, the larger a
+difference has to be. Several regions and metrics are as many questions; the one that decides is to be chosen before
+looking. Where cases belong together, such as slices of a patient, the unit is the
 group: its value is the mean over its cases.
 """
 
@@ -66,7 +67,7 @@ class Difference:
     Attributes:
         first, second, region, metric: names.
         found: the numbers.
-        p: adjusted over all tests of the comparison; None where there is no difference to test.
+        p: adjusted over all pairs of this region and metric; None where there is no difference to test.
         higher_is_better: of the metric.
     """
 
@@ -140,7 +141,7 @@ def compare(
     if groups is not None and (strangers := sorted(set(first["case"]) - set(groups))):
         raise UserError(f"{len(strangers)} cases have no group, such as {strangers[0]}")
     standings: list[Standing] = []
-    raw: list[tuple[str, str, str, str, Paired, bool]] = []
+    differences: list[Difference] = []
     left_out: dict[tuple[str, str], int] = {}
     names = list(tables)
     for column, metric in metrics.items():
@@ -152,12 +153,29 @@ def compare(
                 continue
             kept = values[complete]
             standings += _standings(names, region, column, kept, metric.higher_is_better, seed)
-            for a, b in combinations(range(len(names)), 2):
-                found = paired(values[:, a], values[:, b], metric.higher_is_better, seed)
-                raw.append((names[a], names[b], region, column, found, metric.higher_is_better))
-    adjusted = iter(holm([row[4].test.p for row in raw if row[4].test.p is not None]))
-    differences = tuple(Difference(*row[:5], None if row[4].test.p is None else next(adjusted), row[5]) for row in raw)
-    return Comparison(tuple(standings), differences, left_out)
+            differences += _differences(names, region, column, values, metric.higher_is_better, seed)
+    return Comparison(tuple(standings), tuple(differences), left_out)
+
+
+def _differences(
+    names: Sequence[str], region: str, column: str, values: np.ndarray, higher_is_better: bool, seed: int
+) -> list[Difference]:
+    """Of every pair of methods, whose tests are adjusted together."""
+    pairs = list(combinations(range(len(names)), 2))
+    found = [paired(values[:, a], values[:, b], higher_is_better, seed) for a, b in pairs]
+    adjusted = iter(holm([each.test.p for each in found if each.test.p is not None]))
+    return [
+        Difference(
+            names[a],
+            names[b],
+            region,
+            column,
+            each,
+            None if each.test.p is None else next(adjusted),
+            higher_is_better,
+        )
+        for (a, b), each in zip(pairs, found, strict=True)
+    ]
 
 
 def _check_same_cases(tables: Mapping[str, pd.DataFrame]) -> None:
