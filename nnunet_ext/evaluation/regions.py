@@ -100,11 +100,8 @@ def _check_values(file: Path, labels: np.ndarray, known: Collection[int]) -> Non
 
 def _values(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.itemsize == 1:  # no sorting: there are few values
-        return (
-            np.flatnonzero(np.bincount(labels.view(np.uint8).ravel(), minlength=256))
-            .astype(np.uint8)
-            .view(labels.dtype)
-        )
+        counts = np.bincount(labels.view(np.uint8).ravel(), minlength=256)
+        return np.flatnonzero(counts).astype(np.uint8).view(labels.dtype)
     return np.unique(labels)
 
 

@@ -64,7 +64,7 @@ def trained_source(
     known = case_files(references, dataset["file_ending"])
     splits = _splits(places)
     title = f"{dataset_folder}_{'_'.join(model.relative_to(results).parts)}"
-    if (model / "validation").is_dir() or any(map(_FOLD.fullmatch, _names(model))):
+    if any(map(_FOLD.fullmatch, _names(model))):
         cases, missing, used = _of_folds(model, folds, dataset["file_ending"], known, splits)
         left = [str(number) for number in range(len(splits)) if str(number) not in used and "all" not in used]
         total = sum(len(fold["val"]) for fold in splits)
