@@ -1,9 +1,9 @@
 """Methods side by side: the same cases, region by region and metric by metric, and what can be said of it.
 
-The tests of all pairs of methods are adjusted together (Holm), for each region and metric: the more methods, the larger a
-difference has to be. Several regions and metrics are as many questions; the one that decides is to be chosen before
-looking. Where cases belong together, such as slices of a patient, the unit is the
-group: its value is the mean over its cases.
+The tests of all pairs of methods are adjusted together (Holm), for each region and metric: the more methods, the larger
+a difference has to be. Several regions and metrics are as many questions; the one that decides is to be chosen before
+looking. Where cases belong together, such as slices of a patient, the unit is the group: its value is the mean over its
+cases.
 """
 
 from __future__ import annotations

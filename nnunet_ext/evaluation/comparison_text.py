@@ -136,7 +136,7 @@ def _how(found: Comparison) -> str:
     methods = ", ".join(sorted({each.found.test.method for each in found.differences if each.found.test.p is not None}))
     return (
         f"p: Wilcoxon signed-rank, two-sided, differences of zero left out ({methods or 'none'}); adjusted over the "
-        f"pairs of a region and metric (Holm), not over regions and metrics: choose the one that decides before looking; "
+        "pairs of a region and metric (Holm), not over these: choose the one that decides before looking; "
         f"intervals: {DRAWS:,} bootstrap draws; rank 1 is best; 'first in': share of draws"
     )
 

@@ -72,6 +72,7 @@ CONVERSION_WORDS = {
     "checks",
     "choices",
     "description",
+    "label_map",
     "options",
     "plan",
     "record_forms",
