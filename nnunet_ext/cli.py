@@ -64,6 +64,11 @@ COMMANDS: tuple[Command, ...] = (
         "methods over the same cases: differences with intervals, paired tests and ranks, and what can be said of them",
     ),
     Command(
+        "postprocess",
+        "nnunet_ext.commands.postprocess",
+        "a small enhancing tumour becomes necrosis, as winners of BraTS did: find the threshold, or apply it",
+    ),
+    Command(
         "overlay",
         "nnunet_ext.commands.overlay",
         "a picture of predictions: worst, median and best case with reference and errors",

@@ -91,18 +91,19 @@ def best_threshold(table: pd.DataFrame, region: str, grid: Sequence[int] = GRID)
     """The threshold with the largest mean Dice.
 
     Args:
-        table: of ``evaluate_folder``: one row a case, region and policy; of cross-validation predictions.
+        table: of ``run.evaluate``: one row a case and region, with ``Dice_brats`` and the counts of voxels; of
+            cross-validation predictions.
         region: to be removed where it is small.
         grid: thresholds tried, ascending, beginning with 0.
 
     Raises:
         UserError: the table has no rows of that region.
     """
-    rows = table[(table["region"] == region) & (table["policy"] == "brats")]
+    rows = table[table["region"] == region]
     if rows.empty:
         raise UserError(f"nothing was evaluated for region '{region}'")
     voxels = rows["voxels_prediction"].to_numpy()
-    dice = rows["Dice"].to_numpy(float)
+    dice = rows["Dice_brats"].to_numpy(float)
     removed = np.where(rows["voxels_reference"].to_numpy() == 0, 1.0, 0.0)
     means = [float(np.where(voxels < threshold, removed, dice).mean()) for threshold in grid]
     best = int(np.argmax(means))

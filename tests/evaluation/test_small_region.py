@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from nnunet_ext.errors import UserError
-from nnunet_ext.evaluation.metrics import MaskPair, score
+from nnunet_ext.evaluation.masks import MaskPair
+from nnunet_ext.evaluation.metrics import score
 from nnunet_ext.evaluation.small_region import GRID, best_threshold, rule_for
 
 REGIONS = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
@@ -17,7 +18,7 @@ def row(prediction, reference, case):
     pair = MaskPair(prediction == 3, reference == 3, (1, 1, 1))
     scores = score(pair, "brats")
     counts = {"voxels_prediction": pair.voxels_prediction, "voxels_reference": pair.voxels_reference}
-    return {"case": case, "region": "enhancing", "policy": "brats", **scores, **counts}
+    return {"case": case, "region": "enhancing", "Dice_brats": scores["Dice"], **counts}
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_the_threshold_found_is_that_of_trying_each_on_the_label_maps(maps):
     for threshold in GRID:
         rule = rule_for(REGIONS, "enhancing", threshold)
         rows = [row(rule.applied(prediction), reference, 0) for prediction, reference in maps]
-        means.append(np.mean([each["Dice"] for each in rows]))
+        means.append(np.mean([each["Dice_brats"] for each in rows]))
     assert found.threshold == GRID[int(np.argmax(means))] > 0
     assert (found.before, found.after) == pytest.approx((means[0], max(means)))
     assert found.changed == sum(0 < int((prediction == 3).sum()) < found.threshold for prediction, _ in maps)
@@ -89,4 +90,4 @@ def test_regions_that_do_not_lie_in_one_another_are_refused(regions, region, mes
 
 def test_a_table_without_the_region_is_refused():
     with pytest.raises(UserError, match="nothing was evaluated"):
-        best_threshold(pd.DataFrame({"region": [], "policy": []}), "enhancing")
+        best_threshold(pd.DataFrame({"region": []}), "enhancing")
