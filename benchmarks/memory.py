@@ -19,7 +19,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -35,6 +34,7 @@ os.environ["nnUNet_n_proc_DA"] = "1"  # nnU-Net's own estimate divides the threa
 
 import torch  # noqa: E402
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet  # noqa: E402
+from in_turns import seconds_of  # noqa: E402
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -124,12 +124,6 @@ def kept_on_the_cpu(network: nn.Module, shape: tuple[int, ...], dtype: torch.dty
     total = sum(storage.nbytes() for storage in kept.values())
     del outputs
     return total
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def memory_table(turns: int) -> None:

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from in_turns import seconds_of
 from torch import nn
 
 from nnunet_ext.families import NETWORKS, load, suffixes_of
@@ -112,12 +112,6 @@ def step(network: nn.Module, image: torch.Tensor) -> None:
 def predict(network: nn.Module, image: torch.Tensor) -> None:
     with torch.no_grad():
         network(image)
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def timed(made: dict[str, nn.Module], image: torch.Tensor, turns: int) -> dict[str, dict[str, list[float]]]:

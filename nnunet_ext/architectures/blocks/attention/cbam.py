@@ -14,7 +14,7 @@ from torch import nn
 
 from nnunet_ext.architectures.blocks.attention.squeeze_excite import SqueezeExcite
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis
-from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
+from nnunet_ext.architectures.blocks.precision import at_least_float32, exact_mean, without_autocast
 
 
 class CBAM(nn.Module):
@@ -45,7 +45,7 @@ class CBAM(nn.Module):
         """Weights (B, 1, *spatial) within (0, 1) of a map that channel attention has scaled, in float32 at least."""
         with without_autocast(x):
             maximum = at_least_float32(x.max(1, keepdim=True).values)
-            logits = self.conv(torch.cat((maximum, x.mean(1, keepdim=True, dtype=maximum.dtype)), dim=1))
+            logits = self.conv(torch.cat((maximum, exact_mean(x, (1,), keepdim=True)), dim=1))
             return (self.norm(logits) if logits[0].numel() > 1 else logits).sigmoid()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import nn
 
-from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
+from nnunet_ext.architectures.blocks.precision import at_least_float32, exact_mean, without_autocast
 
 
 class ClassActivation(nn.Module):
@@ -32,9 +32,8 @@ class ClassActivation(nn.Module):
 
     def scores(self, x: torch.Tensor) -> torch.Tensor:
         """(B, K), logits of the classes in the whole image, in float32 at least."""
-        half = x.dtype in (torch.float16, torch.bfloat16)
         with without_autocast(x):
-            return x.flatten(2).mean(-1, dtype=torch.float32 if half else x.dtype) @ self.weight.T
+            return exact_mean(x.flatten(2), (-1,)) @ self.weight.T
 
     def class_maps(self, x: torch.Tensor) -> torch.Tensor:
         """(B, K, *spatial); the mean of a map is the score of its class."""

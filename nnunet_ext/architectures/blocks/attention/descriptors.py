@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import nn
 
-from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
+from nnunet_ext.architectures.blocks.precision import at_least_float32, exact_mean, without_autocast
 
 Pooling = Literal["avg", "max", "avg_and_max"]
 
@@ -51,8 +51,7 @@ class Descriptors(NamedTuple):
 def slice_descriptors(x: torch.Tensor, with_maximum: bool) -> Descriptors:
     """Mean and maximum over the planes of (B, C, D, H, W), or of (B, C, H, W) with D = 1, in float32 at least."""
     planes = x.flatten(3) if x.ndim == 5 else x.flatten(2).unsqueeze(2)
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    average = planes.mean(-1, dtype=torch.float32 if half else x.dtype)
+    average = exact_mean(planes, (-1,))
     # max() hands its gradient to one voxel; amax() would compare the whole volume again to share it out among equals.
     return Descriptors(average, at_least_float32(planes.max(-1).values) if with_maximum else None)
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.attention.descriptors import scaled
 from nnunet_ext.architectures.blocks.attention.gate_mlp import GateMLP, hidden_width
-from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
+from nnunet_ext.architectures.blocks.precision import at_least_float32, exact_mean, without_autocast
 
 CONVOLUTIONS = {4: functional.conv2d, 5: functional.conv3d}
 
@@ -66,7 +66,6 @@ class ProjectExcite(nn.Module):
     def hidden(self, x: torch.Tensor) -> torch.Tensor:
         """(B, hidden, *spatial) in the precision of ``x``, behind the nonlinearity."""
         axes = tuple(range(2, x.ndim))
-        half = x.dtype in (torch.float16, torch.bfloat16)
         with without_autocast(x):
             weight = at_least_float32(self.mlp.reduce_weight)
             if self.average_profiles:
@@ -74,7 +73,7 @@ class ProjectExcite(nn.Module):
             hidden = self.mlp.reduce_bias.reshape(-1, *(1,) * len(axes))
             for axis in axes:
                 others = tuple(other for other in axes if other != axis)
-                profile = x.mean(others, keepdim=True, dtype=torch.float32 if half else x.dtype)
+                profile = exact_mean(x, others, keepdim=True)
                 hidden = hidden + torch.einsum("bc...,hc->bh...", profile, weight)
         hidden = hidden.to(x.dtype)
         return hidden.relu() if self.slope is None else functional.prelu(hidden, self.slope.to(hidden.dtype))

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_ext.architectures.blocks.attention.gate_mlp import GateMLP
-from nnunet_ext.architectures.blocks.precision import at_least_float32, without_autocast
+from nnunet_ext.architectures.blocks.precision import at_least_float32, exact_mean, without_autocast
 
 STEP = 0.1
 
@@ -37,10 +37,8 @@ class SpatialTransformer(nn.Module):
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
         """(B, n, n + 1), as ``affine_grid`` takes it: from places of the result to places of ``x``."""
-        half = x.dtype in (torch.float16, torch.bfloat16)
         with without_autocast(x):
-            means = x.flatten(2).mean(-1, dtype=torch.float32 if half else x.dtype)
-            change = self.mlp(means).view(-1, self.dimension, self.dimension + 1)
+            change = self.mlp(exact_mean(x.flatten(2), (-1,))).view(-1, self.dimension, self.dimension + 1)
             return STEP * change + torch.eye(self.dimension, self.dimension + 1, dtype=change.dtype, device=x.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 
 from nnunet_ext.architectures.blocks.attention.gate_mlp import GateMLP
 from nnunet_ext.architectures.blocks.layers import LayerPlan, PerAxis, per_axis
-from nnunet_ext.architectures.blocks.precision import without_autocast
+from nnunet_ext.architectures.blocks.precision import exact_mean, without_autocast
 
 MIN_HIDDEN = 32
 
@@ -76,9 +76,8 @@ class SplitAttention(nn.Module):
     def weights(self, candidates: torch.Tensor) -> torch.Tensor:
         """Candidates (B, R, C, *spatial) -> weights (B, R, C), in float32 at least; they sum to 1 over R above 1."""
         batch, radix, channels = candidates.shape[:3]
-        half = candidates.dtype in (torch.float16, torch.bfloat16)
         with without_autocast(candidates):
-            means = candidates.flatten(3).mean(-1, dtype=torch.float32 if half else candidates.dtype).sum(1)
+            means = exact_mean(candidates.flatten(3), (-1,)).sum(1)
             logits = self.mlp(means.view(batch, self.groups, -1)).view(batch, self.groups, radix, -1)
             weights = logits.sigmoid() if radix == 1 else logits.softmax(2)
             return weights.transpose(1, 2).reshape(batch, radix, channels)
