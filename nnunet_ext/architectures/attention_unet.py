@@ -119,7 +119,10 @@ class AttentionUNet(nn.Module):
         transform = self.transformer.transform(x)
         found = self.decoder(self._maps(transformed(x, transform)))
         back = inverted(transform)
-        return [transformed(y, back) for y in found] if isinstance(found, list) else transformed(found, back)
+        # Zeros beyond the border would be logits that no image changes and that learn nothing.
+        if isinstance(found, list):
+            return [transformed(y, back, "border") for y in found]
+        return transformed(found, back, "border")
 
     def _maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         maps = []

@@ -192,10 +192,30 @@ def test_spatial_transformer_starts_as_the_plain_network_and_undoes_what_it_does
     with torch.no_grad():
         for a, b in zip(moved(image_of(2)), plain(image_of(2)), strict=True):
             torch.testing.assert_close(a, b)
-        # half a turn brings every voxel onto another: the network sees the image upside down
-        moved.transformer.mlp.expand_bias.copy_(torch.tensor([-20.0, 0, 0, 0, -20, 0]))
-        for a, b in zip(moved(image_of(2)), plain(image_of(2).flip(2, 3)), strict=True):
-            torch.testing.assert_close(a, b.flip(2, 3))
+        # the largest shift along the last axis, an eighth of it: whole voxels at every resolution of this image
+        size = 32
+        image = torch.randn(2, 2, size, size, dtype=torch.float64)
+        moved.transformer.mlp.expand_bias.copy_(torch.tensor([0.0, 0, 1e4, 0, 0, 0]))
+        seen = torch.cat((image[..., size // 8 :], torch.zeros_like(image[..., : size // 8])), dim=-1)
+        for a, b in zip(moved(image), plain(seen), strict=True):
+            steps = a.shape[-1] // 8
+            torch.testing.assert_close(a[..., steps:], b[..., : a.shape[-1] - steps])
+            torch.testing.assert_close(a[..., :steps], b[..., :1].expand_as(a[..., :steps]))  # the border is carried on
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_transform_can_be_undone_and_leaves_no_voxel_without_logits(sign: int, plan_for: Any) -> None:
+    for dimension in (2, 3):
+        torch.manual_seed(0)
+        moved = AttentionUNet(attention="stn", **plan_for(dimension, deep_supervision=False)).double()
+        image = image_of(dimension)
+        with torch.no_grad():
+            moved.transformer.mlp.expand_bias.fill_(sign * 1e4)
+            transform = moved.transformer.transform(image)
+            assert float(torch.linalg.cond(transform[..., :-1]).max()) < 10
+            logits = moved(image)
+        assert bool(torch.isfinite(logits).all())
+        assert float((logits == 0).double().mean()) < 0.01
 
 
 @both

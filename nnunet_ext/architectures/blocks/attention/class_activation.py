@@ -43,8 +43,8 @@ class ClassActivation(nn.Module):
         """(B, 1, *spatial) within (0, 1), in float32 at least."""
         with without_autocast(x):
             combined = self.scores(x).softmax(-1) @ self.weight
-            logits = combined.to(x.dtype).unsqueeze(1) @ x.flatten(2)
-            return at_least_float32(logits).sigmoid().view(x.shape[0], 1, *x.shape[2:])
+            logits = combined.unsqueeze(1) @ at_least_float32(x).flatten(2)
+            return logits.sigmoid().view(x.shape[0], 1, *x.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.attention_map(x).to(x.dtype)

@@ -16,6 +16,8 @@ from nnunet_ext.architectures.blocks.topology import Topology
 NONE = "none"
 #: slices of the first stage where a plan does not tell; other depths are interpolated
 NOMINAL_DEPTH = 64
+#: change of an entry of the spatial transformer's matrix, below which it is diagonally dominant and can be undone
+LARGEST_TRANSFORM = 0.25
 #: positions that may attend to one another all at once; above, those of a slice
 POSITIONS = 4096
 #: options of the networks -> name of the argument in blocks that have one reduction or pooling alone
@@ -75,6 +77,8 @@ class AttentionPlan:
         arguments = {argument: given[option] for argument, option in named.items()}
         if name == "dual":
             arguments["dropout"] = 0.0  # nnU-Net's plans drop nothing
+        if name == "stn":
+            arguments["limit"] = LARGEST_TRANSFORM
         if name in ("dual", "position") and not _few_positions(topology, patch_size):
             arguments["extent"] = "slice"
         return cls(topology, name, depths, arguments, gate)

@@ -9,6 +9,9 @@ version in the PAM networks (doi 10.1002/mp.15369; the authors' code, Puzzled-Hu
     - the profiles are averaged instead of added up: ``average_profiles=True``;
     - PReLU with a slope for each hidden channel instead of ReLU: ``prelu=True``;
     - the hidden width may be 0 where there are fewer channels than the reduction: ``clamp_hidden=False``.
+
+Under autocast the logits, one a voxel and channel, are in the precision of the map, unlike those of the other blocks:
+in float32 they would keep as much as two maps.
 """
 
 from __future__ import annotations
