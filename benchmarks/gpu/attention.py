@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from training import autocast
 
+from nnunet_ext.architectures.blocks.attention.pam import ProgressiveAttention
 from nnunet_ext.architectures.blocks.swin_v2_block import SwinV2Block
 from nnunet_ext.architectures.blocks.window_attention import WindowAttention
 from nnunet_ext.architectures.blocks.windows import Windows
 
-SLICE_ATTENTION = "nnunet_ext.architectures.blocks.slice_attention"
+sys.path.append(str(Path(__file__).parents[1]))
+from attention_loops import written_back
+
 DTYPE = torch.float16
 #: name of a form -> computes it; the base of the ratio first
 Pair = dict[str, Callable[[], torch.Tensor]]
@@ -86,22 +90,24 @@ def ours_and_timm(shape: Shape, device: torch.device) -> Pair:
     return {"timm": lambda: theirs(image), "ours": lambda: ours(image, window)}
 
 
-def slices_and_loop(shape: Shape, device: torch.device) -> Pair:
-    """Slice attention and its twin that loops over slices.
+def progressive_and_loop(shape: Shape, device: torch.device) -> Pair:
+    """The Progressive Attention Module, and the same written as the authors wrote it: a loop over channels.
 
     Raises:
-        Absent: there is none yet.
+        Absent: the shape has no slices.
     """
-    if importlib.util.find_spec(SLICE_ATTENTION) is None:
-        raise Absent("this checkout has no slice attention")
-    raise Absent(f"{SLICE_ATTENTION} exists now: add it and its loop to benchmarks/gpu/attention.py")
+    if len(shape.size) != 3:
+        raise Absent("a picture has one slice")
+    block = ProgressiveAttention(shape.channels, shape.size[0]).to(device)
+    image = torch.randn(shape.batch, shape.channels, *shape.size, device=device, requires_grad=True)
+    return {"loop over channels": lambda: written_back(block, image), "vectorised": lambda: block(image)}
 
 
 #: name -> what makes a pair
 PAIRS: dict[str, Callable[[Shape, torch.device], Pair]] = {
     "windowed attention": fused_and_written_out,
     "Swin V2 block": ours_and_timm,
-    "slice attention": slices_and_loop,
+    "progressive attention": progressive_and_loop,
 }
 
 

@@ -327,7 +327,7 @@ def test_steps_compare_attentions_and_leave_out_absent_ones(begin, of, rows, mon
     for kind in ("forward", "step"):
         assert {f"{kind}, fused / written out", f"{kind}, fused"} <= quantities(found, "windowed attention", name)
     assert not failed(found)
-    assert [row["unit"] for row in found if row["subject"] == "slice attention"] == ["skipped"]
+    assert [row["unit"] for row in found if row["subject"] == "progressive attention"] == ["skipped"]
 
 
 class Talk(list):
