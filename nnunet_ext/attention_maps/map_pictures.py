@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_ext.report.captions import shortened, wrapped
-from nnunet_ext.report.cuts import cut, whole_picture
+from nnunet_ext.report.cuts import Cut, cut, whole_picture
 from nnunet_ext.report.grid import Grid
 from nnunet_ext.report.panels import MAP_COLOURS, filled_box, show_image, show_map
 from nnunet_ext.report.style import DARK, LIGHT, REGIONS, SERIES
@@ -70,10 +72,20 @@ def map_figure(
     bar = figure.colorbar(show_map(right, masked, limits), ax=right, shrink=0.8)
     bar.ax.tick_params(labelsize=SMALL, colors=DARK["text"])
     if curve is not None:
-        _draw_curve(figure.add_subplot(layout[1, :]), curve)
+        below = figure.add_subplot(layout[1, :])
+        _draw_curve(below, curve)
+        if runs_backwards(shown, volume.shape, axis):
+            below.invert_xaxis()
     heading = ", ".join(filter(None, (title, shown.words())))
     figure.suptitle(wrapped(heading, figure.get_figwidth(), TITLE), fontsize=TITLE, color=DARK["text"])
     return figure
+
+
+def runs_backwards(shown: Cut, shape: Sequence[int], axis: int) -> bool:
+    """Whether slices along an axis are shown from the last on the left to the first on the right."""
+    numbers = np.arange(shape[axis]).reshape([-1 if each == axis else 1 for each in range(len(shape))])
+    plane = shown.of(np.broadcast_to(numbers, tuple(shape)))
+    return bool(plane[0, 0] > plane[0, -1])
 
 
 def _draw_curve(axes: Axes, curve: np.ndarray) -> None:
