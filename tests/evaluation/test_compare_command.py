@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -104,3 +105,50 @@ def test_what_cannot_be_compared_is_one_line(folders, capsys, change, methods, m
 def test_without_references_it_says_what_to_give(folders, capsys):
     assert main(["compare", str(folders / "good"), str(folders / "bad")]) == 2
     assert "give -r REFERENCE, or -d ID" in capsys.readouterr().err
+
+
+MODELS = [f"{trainer}__nnUNetPlans__3d_fullres" for trainer in ("nnUNetTrainer", "nnUNetTrainerCFNet")]
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch, write_labels):
+    """Two models of two folds each; the conversion says that two cases each are of one patient."""
+    for variable in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    raw, preprocessed, results = (tmp_path / name / "Dataset137_Test" for name in ("raw", "preprocessed", "results"))
+    cases = [f"case_{case}" for case in range(CASES)]
+    for number, case in enumerate(cases):
+        known = np.zeros((8, 8, 8), np.uint8)
+        known[2:6, 2:6, 2:6] = 1
+        write_labels(preprocessed / "gt_segmentations" / f"{case}.nii.gz", known)
+        for model, missed in zip(MODELS, (2, 1), strict=True):
+            labels = known.copy()
+            labels[2 : 2 + missed] = 0
+            write_labels(results / model / f"fold_{number % 2}" / "validation" / f"{case}.nii.gz", labels)
+    for folder in (preprocessed, *(results / model for model in MODELS)):
+        (folder / "dataset.json").write_text(json.dumps({**DATASET, "file_ending": ".nii.gz"}))
+    splits = [{"train": cases[1 - fold :: 2], "val": cases[fold::2]} for fold in range(2)]
+    (preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    raw.mkdir(parents=True)
+    record = [{"outputs": [case], "group": f"patient{number // 2}"} for number, case in enumerate(cases)]
+    (raw / "provenance.json").write_text(json.dumps({"schema": 1, "dataset": "toy", "cases": record}))
+    return tmp_path
+
+
+def test_models_of_a_dataset_are_compared_by_name_and_its_patients_are_known(trained, capsys):
+    assert main(["compare", "-d", "137", "-np", "1", *MODELS]) == 0
+    found = json.loads((trained / "here" / "comparison" / "comparison.json").read_text())
+    dice = found["differences"][0]
+    assert (dice["first"], dice["second"]) == tuple(MODELS)
+    assert (found["unit"], dice["units"]) == ("group", CASES // 2)
+    assert dice["mean_difference"] == pytest.approx(2 * 48 / (48 + 64) - 2 * 32 / (32 + 64), abs=1e-6)
+    assert "no test can reach" in dice["verdict"], "four patients, eight cases"
+
+
+def test_models_of_other_folds_are_refused(trained, capsys):
+    assert main(["compare", "-d", "137", *MODELS, "-np", "1", "-f", "0"]) == 0
+    shutil.rmtree(trained / "results" / "Dataset137_Test" / MODELS[1] / "fold_1")
+    assert main(["compare", "-d", "137", "-np", "1", "-o", "other", *MODELS]) == 2
+    assert "has the folds 0, 1" in capsys.readouterr().err
