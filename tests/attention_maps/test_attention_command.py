@@ -253,14 +253,15 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     return run
 
 
-def test_a_network_without_attention_is_refused_with_the_names_of_those_that_have(
+def test_a_network_without_attention_is_refused_with_where_those_that_have_some_are_named(
     write_model, case, tmp_path, refused
 ) -> None:
     model = write_model(tmp_path, "nnUNetTrainer", "2d")
     error = refused(words(model, case, tmp_path / "out"))
     assert "PlainConvUNet" in error
-    for name in ("CFNet", "CFFormer", "AttentionUNet", "AttentionVNet"):
-        assert name in error
+    assert "docs/attention.md" in error
+    page = (Path(__file__).parents[2] / "docs" / "attention.md").read_text(encoding="utf-8")
+    assert all(name in page for name in ("CFNet", "CFFormer", "PAMUNet", "AnatomyNet"))
 
 
 def test_foreign_classes_and_checkpoints_are_refused_and_nothing_runs(cfnet, case, tmp_path, refused) -> None:

@@ -47,7 +47,7 @@ def _logits(block: Probe, arguments: Sequence[Any], found: torch.Tensor) -> Iter
 
 @pytest.fixture
 def probe_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = BlockRow(Probe, "logits", _logits, {"logit": "a logit"}, ())
+    row = BlockRow(Probe, "logits", _logits, {"logit": "a logit"})
     monkeypatch.setattr(block_table, "BLOCKS", (row, *block_table.BLOCKS))
 
 

@@ -561,10 +561,11 @@ def test_the_whole_campaign_at_toy_size(tmp_path, of) -> None:
     rows = of("table").read(out / "rows.csv")
     assert done.returncode == 0, [*failed(rows), done.stdout[-3000:]]
     assert {row["part"] for row in rows} == {"machine", *PARTS}
-    names = {"PlainConvUNet", "ResEnc M", *NETWORKS}
+    listed = of("subjects").listed()
+    names = {"PlainConvUNet", "ResEnc M", *(row.name for row in listed)}
     for part in ("smoke", "memory", "steps"):
         assert names <= {row["subject"] for row in rows if row["part"] == part}
-    kept = {f"{row.name}, all kept" for row in NETWORKS.values() if "recompute" in row.options}
+    kept = {f"{row.name}, all kept" for row in listed if "recompute" in row.options}
     compiled = [row for row in rows if row["quantity"] == "until the first step"]
     assert {row["subject"] for row in compiled} == names | kept
     budgets = {row["setting"].partition(", budget ")[2] for row in compiled}
